@@ -17,7 +17,7 @@ from frisket.families.models.pocket.family import FAMILY
 from frisket.inference.generate import generate
 from frisket.pocket.judge import correct, judge
 from frisket.pocket.world import MOTIONS, is_held_out, random_scene
-from frisket.runs.samples import load
+from frisket.runs.sampling.samples import load
 
 
 def main() -> None:

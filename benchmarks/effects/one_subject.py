@@ -18,7 +18,7 @@ from frisket.recipes.quickstart import CONFIG, MASKS, PRIOR, prepare_bank
 from frisket.recipes.train import train
 from frisket.runs import quickstart_data
 from frisket.runs.prepare import source_of
-from frisket.runs.sampler import load_sampler
+from frisket.runs.sampling.sampler import load_sampler
 
 PART = "one"
 STEPS = "run.steps=300"

@@ -58,7 +58,7 @@ def test_random_order_gives_the_frames_of_decode(
     clip = gradient(50)
     clip[:, 8:16, 8:16] = (np.arange(50) * 5)[:, None, None, None]
     path = encode(tmp_path / name, clip, codec, pixels, **options)
-    check_against_decode(path, VideoReader(path, held=20_000), shuffle)
+    check_against_decode(path, VideoReader(path, budget=20_000), shuffle)
 
 
 def test_going_back_in_a_long_group_decodes_little(tmp_path, encode, numbered):
@@ -72,7 +72,7 @@ def test_going_back_in_a_long_group_decodes_little(tmp_path, encode, numbered):
 
 def test_memory_held_does_not_grow_with_the_clip(tmp_path, encode, numbered):
     path = encode(tmp_path / "long.mp4", numbered(200, 64, 64), "libx264", g="20")
-    reader = VideoReader(path, held=100_000)
+    reader = VideoReader(path, budget=100_000)
     for index in range(200):
         reader.read(index)
         assert reader._bytes <= 100_000 + 64 * 64 * 4

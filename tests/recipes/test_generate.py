@@ -15,8 +15,8 @@ from frisket.config.load import ConfigError
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
 from frisket.recipes.generate import generate
-from frisket.runs.sampler import attach_loras
-from frisket.runs.samples import slug
+from frisket.runs.sampling.sampler import attach_loras
+from frisket.runs.sampling.samples import slug
 
 FAST: dict[str, Any] = {"steps": 2, "height": 32, "width": 32}
 

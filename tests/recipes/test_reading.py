@@ -18,7 +18,7 @@ from frisket.recipes.generate import generate
 from frisket.recipes.train import train
 from frisket.runs.card import metadata_of
 from frisket.runs.prepare import prepare, source_of
-from frisket.runs.sampler import tell_reading
+from frisket.runs.sampling.sampler import tell_reading
 from frisket.scoring.runs import open_runs
 from frisket.training.checkpoint import CheckpointError
 

@@ -22,7 +22,7 @@ from frisket.recipes import convert
 from frisket.recipes.generate import generate
 from frisket.recipes.train import train
 from frisket.runs import quickstart_data
-from frisket.runs.sampler import attach_loras
+from frisket.runs.sampling.sampler import attach_loras
 from frisket.runs.training_parts import list_quantiles, spec_of
 
 ROUTED = {"rank": 4, "rank_schedule": "t-lora", "rank_min": 2, "confine": 1, "orthogonal": True}

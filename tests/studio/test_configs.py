@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from frisket.config.load import ConfigError, load
 from frisket.studio.configs.check import check_text
-from frisket.studio.configs.edit import CannotEdit, Change, apply_changes, to_plain
+from frisket.studio.configs.edit import CannotEdit, TreeChange, apply_changes, to_plain
 from frisket.studio.workspace import make_id
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.toml"))
@@ -41,8 +41,8 @@ def test_a_file_goes_through_the_form_as_it_is(path: Path) -> None:
     fields = [
         (key, json.loads(json.dumps(to_plain(value)))) for key, value in walk(tomllib.loads(text))
     ]
-    assert apply_changes(text, [Change(key, value) for key, value in fields]) == text
-    written = apply_changes("", [Change(key, value) for key, value in fields])
+    assert apply_changes(text, [TreeChange(key, value) for key, value in fields]) == text
+    written = apply_changes("", [TreeChange(key, value) for key, value in fields])
     assert tomllib.loads(written) == tomllib.loads(text)
 
 
@@ -75,17 +75,17 @@ def test_every_field_of_the_schema_can_be_set_and_reset(tmp_path: Path) -> None:
     assert len(fields) > 150
     text = PLAIN
     for key, default in fields:
-        changed = apply_changes(text, [Change(key, default)])
+        changed = apply_changes(text, [TreeChange(key, default)])
         tree: Any = tomllib.loads(changed)
         for part in key:
             tree = tree[part]
         assert tree == default, key
         if key not in {("data", 0, "clips"), ("run", "steps")}:
             assert tomllib.loads(
-                apply_changes(changed, [Change(key, remove=True)])
+                apply_changes(changed, [TreeChange(key, remove=True)])
             ) == tomllib.loads(text)
     everything = apply_changes(
-        text, [Change(key, value) for key, value in fields if key[0] != "mix"]
+        text, [TreeChange(key, value) for key, value in fields if key[0] != "mix"]
     )
     path.write_text(everything)
     assert 'clips = "clips"  # mine' in everything
@@ -100,12 +100,12 @@ def test_a_short_form_opens_where_a_key_inside_it_is_set() -> None:
     changed = apply_changes(
         text,
         [
-            Change(("losses", "denoise", "kind"), "l1"),
-            Change(("regions", "face", "phrase"), "sks"),
-            Change(("data", 0, "masks", "invert"), True),
-            Change(("data", 1, "masks", "require"), True),
-            Change(("optimizer", "lr"), 1),
-            Change(("optimizer", "options", "betas"), [0.9, 0.99]),
+            TreeChange(("losses", "denoise", "kind"), "l1"),
+            TreeChange(("regions", "face", "phrase"), "sks"),
+            TreeChange(("data", 0, "masks", "invert"), True),
+            TreeChange(("data", 1, "masks", "require"), True),
+            TreeChange(("optimizer", "lr"), 1),
+            TreeChange(("optimizer", "options", "betas"), [0.9, 0.99]),
         ],
     )
     tree = tomllib.loads(changed)
@@ -128,8 +128,8 @@ def test_numbers_that_json_cannot_hold_come_back_as_they_were() -> None:
     assert plain["run"]["seed"] == {"$toml": "9223372036854775807"}
     json.dumps(plain, allow_nan=False)
     changes = [
-        Change(("run", "seed"), plain["run"]["seed"]),
-        Change(("optimizer", "lr"), plain["optimizer"]["lr"]),
+        TreeChange(("run", "seed"), plain["run"]["seed"]),
+        TreeChange(("optimizer", "lr"), plain["optimizer"]["lr"]),
     ]
     assert apply_changes(text, changes) == text
 
@@ -137,15 +137,15 @@ def test_numbers_that_json_cannot_hold_come_back_as_they_were() -> None:
 @pytest.mark.parametrize(
     ("text", "change", "words"),
     [
-        ("a = [", Change(("a",), 1), "no TOML"),
-        (PLAIN, Change(("swap", "rate"), remove=True), "is not there"),
-        (PLAIN, Change(("run", "steps"), None), "no null"),
-        (PLAIN, Change(("run", "steps", "inner"), 1), "cannot change"),
-        (PLAIN, Change(("data", 7, "clips"), "x"), "cannot change"),
-        (PLAIN, Change(("run", "seed"), {"$toml": "1\nx = 2"}), "no TOML value"),
+        ("a = [", TreeChange(("a",), 1), "no TOML"),
+        (PLAIN, TreeChange(("swap", "rate"), remove=True), "is not there"),
+        (PLAIN, TreeChange(("run", "steps"), None), "no null"),
+        (PLAIN, TreeChange(("run", "steps", "inner"), 1), "cannot change"),
+        (PLAIN, TreeChange(("data", 7, "clips"), "x"), "cannot change"),
+        (PLAIN, TreeChange(("run", "seed"), {"$toml": "1\nx = 2"}), "no TOML value"),
     ],
 )
-def test_what_cannot_be_changed_is_refused(text: str, change: Change, words: str) -> None:
+def test_what_cannot_be_changed_is_refused(text: str, change: TreeChange, words: str) -> None:
     with pytest.raises(CannotEdit, match=words):
         apply_changes(text, [change])
 
@@ -186,7 +186,7 @@ def test_problems_are_the_command_lines_own_words(tmp_path: Path) -> None:
     mended = BROKEN
     for each in problems:
         for change in each.get("fix", {"changes": []})["changes"]:
-            wanted = Change(
+            wanted = TreeChange(
                 tuple(change["key"]), change.get("value"), to=tuple(change.get("to", ()))
             )
             mended = apply_changes(mended, [wanted])

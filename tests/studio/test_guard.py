@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 import pytest
 from fastapi import FastAPI
@@ -20,7 +20,9 @@ def list_routes(client: TestClient) -> list[tuple[str, str]]:
     app = client.app
     assert isinstance(app, FastAPI)
     shelf = [
-        import_module(f"{routes.__name__}.{name}") for _, name, _ in iter_modules(routes.__path__)
+        import_module(module.name)
+        for module in walk_packages(routes.__path__, f"{routes.__name__}.")
+        if not module.ispkg
     ]
     pairs = [("/api", module.router.routes) for module in shelf] + [("", app.routes)]
     found = [

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from frisket.studio.live.curves import bucket_curves, measure_axis
+from frisket.studio.live.curves import measure_axis, reduce_curves
 from frisket.studio.live.graphics_cards import parse_cards
 from frisket.studio.live.spikes import UsualErrors, find_spikes, list_step_clips, rank_clips
 from frisket.studio.live.tail import MetricsColumns
@@ -101,7 +101,7 @@ def test_buckets_keep_every_extreme(tmp_path: Path, buckets: int) -> None:
     write(path, list(draw_lines(300, clip="c9", at=150)))
     tail = MetricsColumns(path)
     tail.update()
-    curves = bucket_curves(tail, measure_axis(tail, "step", None), buckets)
+    curves = reduce_curves(tail, measure_axis(tail, "step", None), buckets)
     loss, values = curves["series"]["loss"], np.array(tail.series["loss"].values)
     assert len(curves["x"]) == min(buckets, 300)
     assert max(loss["max"]) == pytest.approx(values.max())
@@ -152,7 +152,7 @@ def test_a_high_noise_level_is_no_clips_fault(tmp_path: Path) -> None:
     tail = MetricsColumns(path)
     tail.update()
     usual = UsualErrors.measure(tail)
-    assert usual.at(np.array([0.02]))[0] == pytest.approx(0.05, rel=0.1)
+    assert usual.interpolate(np.array([0.02]))[0] == pytest.approx(0.05, rel=0.1)
     spikes = find_spikes(tail)
     assert {spike["step"] % 40 for spike in spikes} == {0}
     assert not [

@@ -29,13 +29,13 @@ WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from frisket.studio.documents.base import Patch, Tile
+from frisket.studio.documents.base import MaskPatch, Tile
 from tests.studio.test_mask_crash import open_one
 document = open_one(Path(sys.argv[1]))
 revision, start = document.read(0).description.revision, int(sys.argv[2])
 for number in range(start, 255):
     plane = np.full((64, 64), number, np.uint8)
-    patch = Patch(64, 64, (Tile(1, 0, 0, plane), Tile(2, 0, 0, plane)), ({"op": "undo"},))
+    patch = MaskPatch(64, 64, (Tile(1, 0, 0, plane), Tile(2, 0, 0, plane)), ({"op": "undo"},))
     revision = document.write(0, patch, revision)
     print(number, flush=True)
 """
@@ -43,7 +43,7 @@ for number in range(start, 255):
 
 def open_one(folder: Path) -> MaskDocument:
     studio = Studio(Workspace(folder))
-    (clip_set,) = studio.workspace.sets()
+    (clip_set,) = studio.workspace.list_sets()
     (clip,) = studio.workspace.list_clips(clip_set)
     return open_document(studio, clip.id)
 

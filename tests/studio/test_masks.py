@@ -17,7 +17,7 @@ from PIL import Image
 from frisket.maskgen.files import record
 from frisket.maskgen.files.store import MaskStore, extend_legend, read_png_legend, write_labels
 from frisket.masks.painting.strokes import IDS
-from frisket.studio.documents.base import Patch, Tile
+from frisket.studio.documents.base import MaskPatch, Tile
 from frisket.studio.documents.wire import BadPatch, pack_patch, unpack_patch
 
 WIDTH, HEIGHT = 40, 30
@@ -53,7 +53,7 @@ def write(
     client: TestClient, clip: str, info: dict[str, Any], plane: int = IDS, value: int = 1, **to: Any
 ) -> Any:
     tile = Tile(plane, 5, 6, np.full((8, 10), value, np.uint8))
-    patch = Patch(to.get("width", info["width"]), to.get("height", info["height"]), (tile,))
+    patch = MaskPatch(to.get("width", info["width"]), to.get("height", info["height"]), (tile,))
     headers = {"If-Match": info["revision"]}
     return client.put(f"/api/clips/{clip}/mask", content=pack_patch(patch), headers=headers)
 

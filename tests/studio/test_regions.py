@@ -59,7 +59,7 @@ def test_every_way_to_write_the_table_takes_weights(tmp_path: Path, text: str) -
 
 def test_a_new_region_takes_the_freest_grey_level(tmp_path: Path) -> None:
     path = write(tmp_path, LEVELS)
-    clip_set = Workspace(tmp_path).sets()[0]
+    clip_set = Workspace(tmp_path).list_sets()[0]
     assert (
         add_region(clip_set, "hat", 0.4) == 64
     )  # of 0 to 128, farther from both than 191 of 128 to 255
@@ -75,7 +75,7 @@ def test_a_legend_beside_the_masks_is_extended_and_renamed(tmp_path: Path) -> No
     legend = tmp_path / "masks" / "legend.json"
     legend.parent.mkdir()
     legend.write_text('{"face": 1}')
-    clip_set = Workspace(tmp_path).sets()[0]
+    clip_set = Workspace(tmp_path).list_sets()[0]
     assert add_region(clip_set, "Hut ü", 0.5) == 2
     assert json.loads(legend.read_text("utf-8")) == {"face": 1, "Hut ü": 2}
     rename_region(clip_set, "face", "head")
@@ -92,7 +92,7 @@ def test_a_name_that_something_else_goes_by_is_not_changed(tmp_path: Path) -> No
     for name in ("masks", "other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "legend.json").write_text('{"face": 1}')
-    clip_set = Workspace(tmp_path).sets()[0]
+    clip_set = Workspace(tmp_path).list_sets()[0]
     with pytest.raises(ValueError, match="other"):
         rename_region(clip_set, "face", "head")
     assert path.read_text("utf-8") == text
@@ -103,7 +103,7 @@ def test_a_name_that_something_else_goes_by_is_not_changed(tmp_path: Path) -> No
 def test_what_cannot_be_a_folder_is_no_region(tmp_path: Path, name: str) -> None:
     path = write(tmp_path, LEVELS)
     with pytest.raises(BadRegion):
-        add_region(Workspace(tmp_path).sets()[0], name, 1.0)
+        add_region(Workspace(tmp_path).list_sets()[0], name, 1.0)
     assert path.read_text("utf-8") == LEVELS
 
 
@@ -113,13 +113,13 @@ def test_grey_masks_have_no_room_for_a_second_region(tmp_path: Path) -> None:
     (tmp_path / "masks" / "a.png").write_bytes(b"grey, as nothing says otherwise")
     before = path.read_text("utf-8")
     with pytest.raises(BadRegion, match="grey"):
-        add_region(Workspace(tmp_path).sets()[0], "hat", 1.0)
+        add_region(Workspace(tmp_path).list_sets()[0], "hat", 1.0)
     assert path.read_text("utf-8") == before
     assert not (tmp_path / "masks" / "legend.json").exists()
 
 
 def test_a_set_without_a_configuration_has_a_legend_alone(tmp_path: Path) -> None:
-    clip_set = Workspace(tmp_path).sets()[0]
+    clip_set = Workspace(tmp_path).list_sets()[0]
     assert add_region(clip_set, "face", 1.0) == 1
     assert find_numbers(clip_set).table == {"face": 1}
 

@@ -30,7 +30,7 @@ from frisket.cli import (
 from frisket.cli.masks import command as command_module
 from frisket.cli.options import Command, escape_controls, show_bar
 from frisket.cli.report.event_file import (
-    ending_report,
+    finish_report,
     open_report,
     record_error,
     record_log,
@@ -165,7 +165,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names of files may be no text of any encoding
             stream.reconfigure(errors="backslashreplace")
-    with ending_report():
+    with finish_report():
         _run_command()
 
 

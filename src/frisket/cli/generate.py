@@ -24,7 +24,7 @@ def add(app: typer.Typer, bar: Bar) -> None:
         """
         from frisket.config.load import check, read_both
         from frisket.recipes.generate import generate as run
-        from frisket.runs.gallery import new_folder, write_gallery
+        from frisket.runs.sampling.gallery import new_folder, write_gallery
 
         request, config, origin = read_both(_load_request(), typed)
         check(config, origin)
@@ -75,8 +75,8 @@ def choose_adapters(
     if base:
         return []
     trained = output / "lora.safetensors"
-    there = trained.is_file() or any(output.glob("lora-*.safetensors"))  # one an expert
-    if not loras and not there:
+    is_there = trained.is_file() or any(output.glob("lora-*.safetensors"))  # one an expert
+    if not loras and not is_there:
         raise typer.BadParameter(
             f"{trained} is not there yet: train first, or give --lora or --base"
         )

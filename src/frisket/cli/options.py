@@ -82,7 +82,7 @@ def show_bar() -> Iterator[Callable[..., None]]:
         yield report
 
 
-def end_stopped(stop: KeyboardInterrupt) -> typer.Exit:
+def report_stop(stop: KeyboardInterrupt) -> typer.Exit:
     """Say in yellow what Ctrl-C came to, and report it; the exit to be raised."""
     message = f"{stop or 'stopped'}"
     typer.secho(message, fg=typer.colors.YELLOW, err=True)

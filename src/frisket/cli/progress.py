@@ -21,14 +21,14 @@ from rich.text import Text
 from frisket.cli.report.event_file import record_steps
 from frisket.progress import Progress, spell_time
 
-SHOWN = ("loss", "inside", "outside")  # of a step's numbers; metrics.jsonl has all
+VALUES_SHOWN = ("loss", "inside", "outside")  # of a step's numbers; metrics.jsonl has all
 PAUSE = 15.0  # seconds between two lines of a log
 BAR = 20  # columns: with title, count and time it fits into 60
 
 
 def format_values(values: Mapping[str, float]) -> str:
     """The numbers a reader follows, as `loss 0.703  inside 0.71  outside 1.02`."""
-    return "  ".join(f"{name} {values[name]:.3g}" for name in SHOWN if name in values)
+    return "  ".join(f"{name} {values[name]:.3g}" for name in VALUES_SHOWN if name in values)
 
 
 class _Bars(RichProgress):
@@ -52,32 +52,32 @@ class ProgressLines:
     write: Callable[[str], None]
     clock: Callable[[], float] = time.monotonic
     _began: dict[str, tuple[float, int]] = field(default_factory=dict)  # when, and at what count
-    _written: dict[str, float] = field(default_factory=dict)
+    _written_at: dict[str, float] = field(default_factory=dict)
     _ended: dict[str, int] = field(default_factory=dict)  # stages whose last line was written
 
     def __call__(
-        self, title: str, done: int, total: int, values: Mapping[str, float] | None = None
+        self, title: str, count: int, total: int, values: Mapping[str, float] | None = None
     ) -> None:
         """Hear of one step."""
         now = self.clock()
         new = title not in self._began
-        if not new and done >= total and self._ended.get(title) == total:
+        if not new and count >= total and self._ended.get(title) == total:
             return
-        if done >= total:
+        if count >= total:
             self._ended[title] = total
         if new:
-            self._began[title] = (now, done)
-        if not new and done < total and now - self._written[title] < PAUSE:
+            self._began[title] = (now, count)
+        if not new and count < total and now - self._written_at[title] < PAUSE:
             return
-        self._written[title] = now
-        parts = [f"{title}: {done} of {total}", self._estimate_left(title, done, total, now)]
+        self._written_at[title] = now
+        parts = [f"{title}: {count} of {total}", self._estimate_left(title, count, total, now)]
         self.write(", ".join(filter(None, [*parts, format_values(values or {})])))
 
-    def _estimate_left(self, title: str, done: int, total: int, now: float) -> str:
+    def _estimate_left(self, title: str, count: int, total: int, now: float) -> str:
         began, first = self._began[title]
-        if done >= total or done <= first or now <= began:
+        if count >= total or count <= first or now <= began:
             return ""
-        return f"{spell_time((now - began) / (done - first) * (total - done))} left"
+        return f"{spell_time((now - began) / (count - first) * (total - count))} left"
 
 
 @contextmanager
@@ -110,11 +110,11 @@ def _show(console: Console | None) -> Iterator[Progress]:
         tasks: dict[str, TaskID] = {}
 
         def report(
-            title: str, done: int, total: int, values: Mapping[str, float] | None = None
+            title: str, count: int, total: int, values: Mapping[str, float] | None = None
         ) -> None:
             if title not in tasks:
                 tasks[title] = bars.add_task(title, total=total)
             bars.numbers = format_values(values or {})
-            bars.update(tasks[title], completed=done, total=total)
+            bars.update(tasks[title], completed=count, total=total)
 
         yield report

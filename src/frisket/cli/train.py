@@ -12,9 +12,9 @@ from frisket.cli.options import (
     Rate,
     Steps,
     add_short_options,
-    end_stopped,
     escape_controls,
     read_config,
+    report_stop,
     show_bar,
 )
 from frisket.cli.report.event_file import record_output
@@ -43,7 +43,7 @@ def train(
         with show_bar() as progress:
             result = run(settings, progress=progress, announce=show)
     except KeyboardInterrupt as stop:
-        raise end_stopped(stop) from stop
+        raise report_stop(stop) from stop
     for file in result.loras:
         record_output("lora", file)
     files = " and ".join(map(str, result.loras))

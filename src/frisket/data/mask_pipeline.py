@@ -99,10 +99,10 @@ def planes_of(window: Window, regions: Sequence[str]) -> dict[str, Plane]:
     The house's order: read, cut like the clip, fill holes, grow, feather. Regions the mask does not
     hold are left out. BadMedia or ValueError as `read` and `Geometry.plane` raise them.
     """
-    return planes_of_named(read_planes(window, regions), window)
+    return shape_planes(read_planes(window, regions), window)
 
 
-def planes_of_named(
+def shape_planes(
     named: Mapping[str, Plane], window: Window
 ) -> dict[str, Float[Tensor, "F H_cut W_cut"]]:
     """The same of planes that are read already, at the mask's own size."""
@@ -178,17 +178,17 @@ def cover(
     return coverages, tuple(named), Facts(mean, tuple(thin), free)
 
 
-def lay(named: Mapping[str, Plane], window: Window, grid: LatentGrid) -> dict[str, CellPlanes]:
+def lay(planes: Mapping[str, Plane], window: Window, grid: LatentGrid) -> dict[str, CellPlanes]:
     """`planes`, and `prior_planes` where there are some, of planes at the mask's own size."""
     how = window.masking
     curved = how.pixel_gamma != 1 or how.pixel_floor
     if how.fill_holes or how.grow or how.feather or how.prior_reading or curved:
-        pixels = torch.stack([_shape(plane, window) for plane in named.values()])
+        pixels = torch.stack([_shape(plane, window) for plane in planes.values()])
         coverages = {"planes": read_cells(pixels, how, grid)}
         if how.prior_reading:
             coverages["prior_planes"] = read_cells(pixels, how, grid, how.prior_reading)
         return coverages
-    cut = [cut_to_latent(plane, window.geometry, grid, how.reading) for plane in named.values()]
+    cut = [cut_to_latent(plane, window.geometry, grid, how.reading) for plane in planes.values()]
     return {"planes": torch.stack(cut)}
 
 

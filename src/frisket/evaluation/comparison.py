@@ -20,7 +20,7 @@ SPELLED: Mapping[str, str] = {
     "drift": "left the rest of the model more as it was",
 }
 MANY = 12  # pairs from which chance is told of
-Standing = Literal["better", "alike", "open"]
+PairStanding = Literal["better", "alike", "open"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class PairComparison:
     """
 
     metric: str
-    standing: Standing
+    standing: PairStanding
     winner: str
     loser: str
     sentence: str
@@ -73,43 +73,45 @@ def compare_runs(runs: Sequence[Measured]) -> Comparison:
 
 
 def _is_paired(metric: Metric, run: Measured, other: Measured) -> bool:
-    ours, theirs = run.values.get(metric.key), other.values.get(metric.key)
-    return bool(ours) and bool(theirs) and len(ours or ()) == len(theirs or ())
+    run_values, other_values = run.values.get(metric.key), other.values.get(metric.key)
+    return (
+        bool(run_values) and bool(other_values) and len(run_values or ()) == len(other_values or ())
+    )
 
 
 def compare_pair(metric: Metric, run: Measured, other: Measured) -> PairComparison:
     """Two runs by one metric that both were measured by, on as many values."""
-    ours, theirs = run.values[metric.key], other.values[metric.key]
-    ahead, behind = (run, other) if _is_ahead(metric, ours, theirs) else (other, run)
-    apart = difference(ahead.values[metric.key], behind.values[metric.key])
+    run_values, other_values = run.values[metric.key], other.values[metric.key]
+    ahead, behind = (run, other) if _is_ahead(metric, run_values, other_values) else (other, run)
+    interval = difference(ahead.values[metric.key], behind.values[metric.key])
     numbers = " against ".join(
-        _spell_mean(estimate(each.values[metric.key]), metric) for each in (ahead, behind)
+        _spell_mean(estimate(entry.values[metric.key]), metric) for entry in (ahead, behind)
     )
-    little = [each.name for each in (run, other) if not each.enough()]
+    little = [entry.name for entry in (run, other) if not entry.enough()]
     if metric.key in NEEDS_LEARNING and little:
         sentence = (
             f"{metric.title}: {numbers}, and nothing is said of it: too little was learnt by"
             f" {' and '.join(little)}."
         )
-        return PairComparison(metric.key, "open", ahead.name, behind.name, sentence, apart)
-    if apart.low is None or apart.high is None:
+        return PairComparison(metric.key, "open", ahead.name, behind.name, sentence, interval)
+    if interval.low is None or interval.high is None:
         sentence = f"{metric.title}: {numbers}, of one {metric.unit} alone: no spread."
-        return PairComparison(metric.key, "open", ahead.name, behind.name, sentence, apart)
-    if apart.above or apart.below:
+        return PairComparison(metric.key, "open", ahead.name, behind.name, sentence, interval)
+    if interval.above or interval.below:
         sentence = (
             f"{ahead.name} {SPELLED.get(metric.key, f'is better by {metric.title}')} than"
-            f" {behind.name}: {numbers}, a difference of {_spell_interval(apart, metric)}."
+            f" {behind.name}: {numbers}, a difference of {_spell_interval(interval, metric)}."
         )
-        return PairComparison(metric.key, "better", ahead.name, behind.name, sentence, apart)
+        return PairComparison(metric.key, "better", ahead.name, behind.name, sentence, interval)
     sentence = (
         f"{metric.title}: {ahead.name} and {behind.name} are not told apart ({numbers}, a"
-        f" difference of {_spell_interval(apart, metric)})."
+        f" difference of {_spell_interval(interval, metric)})."
     )
-    return PairComparison(metric.key, "alike", ahead.name, behind.name, sentence, apart)
+    return PairComparison(metric.key, "alike", ahead.name, behind.name, sentence, interval)
 
 
-def _is_ahead(metric: Metric, ours: Sequence[float], theirs: Sequence[float]) -> bool:
-    lower = estimate(ours).mean <= estimate(theirs).mean
+def _is_ahead(metric: Metric, run_values: Sequence[float], other_values: Sequence[float]) -> bool:
+    lower = estimate(run_values).mean <= estimate(other_values).mean
     return lower if metric.better == "low" else not lower
 
 
@@ -128,18 +130,18 @@ def _summarise(runs: Sequence[Measured], pairs: Sequence[PairComparison]) -> str
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _spell_wins(name: str, pairs: Sequence[PairComparison], others: int) -> str:
+def _spell_wins(name: str, pairs: Sequence[PairComparison], other_count: int) -> str:
     """What a run is better at than all others, as a sentence; "" where nothing."""
     wins = [
         SPELLED.get(metric.key, f"is better by {metric.title}")
         for metric in METRICS
-        if _is_best(name, metric.key, pairs, others)
+        if _is_best(name, metric.key, pairs, other_count)
     ]
-    rest = "the other" if others == 1 else "all others"
+    rest = "the other" if other_count == 1 else "all others"
     return f"{name} {_join(wins)} than {rest}." if wins else ""
 
 
-def _spell_rest(pairs: Sequence[PairComparison], standing: Standing, words: str) -> str:
+def _spell_rest(pairs: Sequence[PairComparison], standing: PairStanding, words: str) -> str:
     """The metrics by which all pairs stand so, as a sentence; "" where none."""
     titles = [
         metric.title
@@ -150,13 +152,13 @@ def _spell_rest(pairs: Sequence[PairComparison], standing: Standing, words: str)
     return f"{words} {_join(titles)}." if titles else ""
 
 
-def _is_best(name: str, metric: str, pairs: Sequence[PairComparison], others: int) -> bool:
+def _is_best(name: str, metric: str, pairs: Sequence[PairComparison], other_count: int) -> bool:
     wins = [
         pair
         for pair in pairs
         if pair.metric == metric and pair.standing == "better" and pair.winner == name
     ]
-    return len(wins) == others
+    return len(wins) == other_count
 
 
 def _join(words: Sequence[str]) -> str:
@@ -189,7 +191,7 @@ def read_measured(report: Mapping[str, Any]) -> list[Measured]:
                 values={
                     key: _read_numbers(metric["values"]) for key, metric in run["metrics"].items()
                 },
-                lacking={key: str(why) for key, why in report.get("lacking", {}).items()},
+                lacking={key: str(reason) for key, reason in report.get("lacking", {}).items()},
             )
             for run in report["runs"]
         ]

@@ -102,10 +102,10 @@ def _list_repairs(config: Config, only: Collection[str] | None) -> Iterator[Repa
 
 def _check_names(clipsets: Sequence[Clipset], only: Collection[str]) -> None:
     listings = [_find_files(clipset) for clipset in clipsets]
-    known = {clip.name for findings in listings if findings for clip in findings.clips}
+    clip_names = {clip.name for findings in listings if findings for clip in findings.clips}
     for name in only:
-        if name not in known:
-            raise UnknownClip(f"no clip with masks is named {name!r}{suggest(name, [*known])}")
+        if name not in clip_names:
+            raise UnknownClip(f"no clip with masks is named {name!r}{suggest(name, [*clip_names])}")
 
 
 def _list_set_repairs(looker: Looker) -> Iterator[Repair]:

@@ -17,6 +17,8 @@ SoftMask = Float[Tensor, "H W"]  # probability that a pixel belongs, float32 in 
 LabelMap = UInt8[Tensor, "H W"]  # 0 is background, others as a legend says
 ClassMasks = Float[Tensor, "k _ _"]  # k H W: probability of each class of a parser; sums to 1
 
+ClickPoint = tuple[float, float, bool]  # x, y in pixels of the picture; whether it lies inside
+
 BackendRole = Literal[
     "detector",
     "faces",
@@ -187,7 +189,7 @@ class Segmenter(Protocol):
         self,
         pictures: Sequence[RgbPicture],
         boxes: Sequence[Sequence[Box]],
-        points: Sequence[Sequence[Sequence[tuple[float, float, bool]]]] | None = None,
+        points: Sequence[Sequence[Sequence[ClickPoint]]] | None = None,
     ) -> list[list[Segment]]:
         """One list of segments a picture."""
         ...
@@ -208,7 +210,7 @@ class PointSegmenter(Protocol):
         self,
         embedding: Any,
         picture: RgbPicture,
-        points: Sequence[tuple[float, float, bool]],
+        points: Sequence[ClickPoint],
         box: Box | None = None,
     ) -> list[Segment]:
         """One to three candidates, the likeliest first; `points` are (x, y, inside) in pixels.

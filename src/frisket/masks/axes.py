@@ -25,9 +25,9 @@ def check_axes(name: str, tensor: Tensor, axes: str) -> None:
     Wrong axes would not fail by themselves: a batch of planes without a frame axis broadcasts
     against a batch of anything, and the result looks nearly right.
     """
-    wanted = axes.split()
-    if tensor.ndim != len(wanted):
-        meaning = ", ".join(f"{axis} {NAMES[axis]}" for axis in wanted)
+    axis_names = axes.split()
+    if tensor.ndim != len(axis_names):
+        meaning = ", ".join(f"{axis} {NAMES[axis]}" for axis in axis_names)
         still = " (a still has one frame)" if "f" in axes.lower() else ""
         raise ValueError(
             f"{name} has shape {tuple(tensor.shape)}; give it the axes `{axes}`: {meaning}{still}"

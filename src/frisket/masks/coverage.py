@@ -42,8 +42,8 @@ def to_latent(planes: Planes, grid: LatentGrid, reading: CellReading = "mean") -
     """
     check_axes("planes", planes, "k F H W")
     if reading not in REDUCTIONS and reading not in SAMPLERS:
-        known = [*REDUCTIONS, *SAMPLERS]
-        raise ValueError(f"no reading {reading!r} of a latent cell: use one of {known}")
+        readings = [*REDUCTIONS, *SAMPLERS]
+        raise ValueError(f"no reading {reading!r} of a latent cell: use one of {readings}")
     reduce = REDUCTIONS.get(reading, torch.mean)
     _, height, width = grid.cells(*planes.shape[1:])
     regions = planes.shape[0]

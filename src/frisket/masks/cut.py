@@ -31,7 +31,7 @@ def cut_to_latent(
 def _is_nested(geometry: Geometry, straight: Geometry, plane: Tensor) -> bool:
     """Whether both cut the same box, and the mask has at least the target's pixels in it."""
     for span, wide, size in zip(geometry.spans(), straight.spans(), plane.shape[1:], strict=True):
-        same = abs(span.start - wide.start) + abs(span.length - wide.length) < 1e-6
-        if not same or span.scale_to(size).length < span.out:
+        is_same = abs(span.start - wide.start) + abs(span.length - wide.length) < 1e-6
+        if not is_same or span.scale_to(size).length < span.out:
             return False
     return True

@@ -20,9 +20,9 @@ def random_point(planes: Sequence[Tensor], seed: int) -> tuple[int, int]:
     That is where a uniform field, drawn by `seed`, times the mask is largest: any pixel of a hard
     mask as often as any other. All planes and frames count together.
     """
-    whole = _union(planes)
-    field = np.random.RandomState(seed).random_sample(whole.shape)  # a stream numpy never changes
-    row, column = np.unravel_index(int((field * whole).argmax()), whole.shape)
+    union = _merge_planes(planes)
+    field = np.random.RandomState(seed).random_sample(union.shape)  # a stream numpy never changes
+    row, column = np.unravel_index(int((field * union).argmax()), union.shape)
     return int(row), int(column)
 
 
@@ -36,10 +36,10 @@ def cut_to_disc(planes: Sequence[Tensor], share: float, point: tuple[int, int]) 
     """
     for plane in planes:
         check_axes("the mask", plane, "F H W")
-    whole = _union(planes)
-    reach = float((whole * _distance(whole.shape, whole.shape, point)).max())
+    union = _merge_planes(planes)
+    reach = float((union * _measure_distance(union.shape, union.shape, point)).max())
     return [
-        _mask_plane(plane, _distance(plane.shape[1:], whole.shape, point) <= share * reach)
+        _mask_plane(plane, _measure_distance(plane.shape[1:], union.shape, point) <= share * reach)
         for plane in planes
     ]
 
@@ -61,25 +61,25 @@ def blur(plane: Plane, radius: int) -> Plane:
     return torch.stack(blurred).expand(plane.shape)
 
 
-def _union(planes: Sequence[Tensor]) -> _Grey:
+def _merge_planes(planes: Sequence[Tensor]) -> _Grey:
     """The largest value over planes and frames, on the first plane's pixels."""
     size = tuple(planes[0].shape[1:])
-    whole = np.zeros(size, np.float32)
+    union = np.zeros(size, np.float32)
     for plane in planes:
         most = plane.amax(0).float()
         if tuple(most.shape) != size:
             most = torch.nn.functional.interpolate(most[None, None], size=size)[0, 0]
-        whole = np.maximum(whole, most.numpy())
-    return whole
+        union = np.maximum(union, most.numpy())
+    return union
 
 
-def _distance(
-    size: Sequence[int], whole: Sequence[int], point: tuple[int, int]
+def _measure_distance(
+    size: Sequence[int], union_size: Sequence[int], point: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Of every pixel's centre from that of a pixel of `whole`, in pixels of `whole`."""
+    """Of every pixel's centre from `point`, a pixel of a picture of `union_size`, in its pixels."""
     rows, columns = (
-        (np.arange(own) + 0.5) * (other / own) - 0.5 - at
-        for own, other, at in zip(size, whole, point, strict=True)
+        (np.arange(length) + 0.5) * (other / length) - 0.5 - at
+        for length, other, at in zip(size, union_size, point, strict=True)
     )
     distance: NDArray[np.float64] = np.hypot(rows[:, None], columns[None])
     return distance

@@ -27,9 +27,9 @@ def grow(plane: Plane, pixels: float) -> Plane:
     kept; fractions of a pixel blend the two nearest whole radii. What lies beyond the picture's
     border is not looked at: a subject cut by the border is not narrowed there. Range [0, 1].
     """
-    _finite("grow", pixels)
+    _check_finite("grow", pixels)
     pick = cv2.dilate if pixels > 0 else cv2.erode
-    return _map_frames(plane, lambda frame: _spread(frame, abs(pixels), pick))
+    return _map_frames(plane, lambda frame: _apply_radius(frame, abs(pixels), pick))
 
 
 def feather(plane: Plane, pixels: float) -> Plane:
@@ -39,7 +39,7 @@ def feather(plane: Plane, pixels: float) -> Plane:
     Constants are kept, and so are 0 and 1 farther than `pixels` from any edge. Range [0, 1].
     ValueError for a negative radius.
     """
-    _finite("feather", pixels)
+    _check_finite("feather", pixels)
     if pixels < 0:
         raise ValueError(f"feather is {pixels} pixels; use 0 or more")
     return _map_frames(plane, lambda frame: _blur(frame, pixels))
@@ -58,8 +58,8 @@ def bend(planes: Planes, gamma: float = 1.0, floor: float = 0.0) -> Planes:
             f"pixel_gamma is {gamma} and pixel_floor {floor}; use a gamma above 0 and a floor of 0"
             " or more, below 1"
         )
-    bent = planes if gamma == 1 else planes.clamp(0, 1) ** gamma
-    return bent if floor == 0 else bent * (1 - floor) + floor
+    bent_planes = planes if gamma == 1 else planes.clamp(0, 1) ** gamma
+    return bent_planes if floor == 0 else bent_planes * (1 - floor) + floor
 
 
 def fill_holes(plane: Plane) -> Plane:
@@ -100,8 +100,8 @@ def _slide(cells: Tensor, taps: Tensor, offsets: Tensor, axis: int) -> Tensor:
     result = cells
     for index, offset in enumerate(offsets.tolist()):
         if offset:
-            moved = cells.index_select(axis, (places + offset).clamp(0, len(places) - 1))
-            result = result + taps[:, index].view(-1, 1, 1, 1, 1) * (moved - cells)
+            moved_cells = cells.index_select(axis, (places + offset).clamp(0, len(places) - 1))
+            result = result + taps[:, index].view(-1, 1, 1, 1, 1) * (moved_cells - cells)
     return result
 
 
@@ -114,22 +114,22 @@ def _map_frames(plane: Tensor, change: Callable[[_Frame], _Frame]) -> Plane:
     return torch.stack(changed).expand(plane.shape)
 
 
-def _finite(name: str, pixels: float) -> None:
+def _check_finite(name: str, pixels: float) -> None:
     if not math.isfinite(pixels):
         raise ValueError(f"{name} is {pixels} pixels; use a finite number")
 
 
-def _spread(frame: _Frame, radius: float, pick: Callable[..., Any]) -> _Frame:
+def _apply_radius(frame: _Frame, radius: float, pick: Callable[..., Any]) -> _Frame:
     """Largest (cv2.dilate) or smallest (cv2.erode) value within `radius`, whole radii blended."""
-    whole, part = int(radius), radius - int(radius)
-    near: _Frame = pick(frame, _disc(whole))
+    full_radius, part = int(radius), radius - int(radius)
+    near: _Frame = pick(frame, _draw_disc(full_radius))
     if part == 0:
         return near
-    result: _Frame = near + np.float32(part) * (pick(frame, _disc(whole + 1)) - near)
+    result: _Frame = near + np.float32(part) * (pick(frame, _draw_disc(full_radius + 1)) - near)
     return result
 
 
-def _disc(radius: int) -> NDArray[np.uint8]:
+def _draw_disc(radius: int) -> NDArray[np.uint8]:
     """Pixels no farther than `radius`; cv2's own ellipse is lopsided at small sizes."""
     line = np.arange(-radius, radius + 1) ** 2
     return (line[:, None] + line <= radius * radius).astype(np.uint8)

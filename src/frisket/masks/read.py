@@ -67,7 +67,7 @@ def read(
     elif not masks:
         return {}
     elif legend:
-        planes = _by_legend(masks[WHOLE], clip, picks, legend)
+        planes = _split_by_legend(masks[WHOLE], clip, picks, legend)
     else:
         planes = _read_greys(masks, clip, picks, regions, levels)
     if invert:
@@ -91,8 +91,8 @@ def _read_greys(
 
 
 def _check_names(regions: Sequence[str], *tables: Mapping[str, object]) -> None:
-    named = {name for table in tables for name in table} - {BACKGROUND, WHOLE}
-    for name in sorted(named - set(regions)):
+    named_regions = {name for table in tables for name in table} - {BACKGROUND, WHOLE}
+    for name in sorted(named_regions - set(regions)):
         raise ValueError(f"masks: no region is named {name!r}; there are: {', '.join(regions)}")
 
 
@@ -180,11 +180,11 @@ def _split(
 def by_level(grey: Plane, levels: Mapping[str, int]) -> dict[str, Plane]:
     """Grey levels in [0, 1] cut into regions of 0 and 1, as `read` says of `levels`."""
     check_axes("the mask", grey, "F H W")
-    named = dict(levels)
-    if BACKGROUND not in named and 0 not in named.values():
-        named[BACKGROUND] = 0
-    names = sorted(named, key=lambda name: named[name])
-    values = torch.tensor([named[name] for name in names], dtype=torch.float32)
+    named_levels = dict(levels)
+    if BACKGROUND not in named_levels and 0 not in named_levels.values():
+        named_levels[BACKGROUND] = 0
+    names = sorted(named_levels, key=lambda name: named_levels[name])
+    values = torch.tensor([named_levels[name] for name in names], dtype=torch.float32)
     between = (values[1:] + values[:-1]) / 2
     nearest = torch.bucketize((grey * (255 * FINE)).round() / FINE, between, right=True)
     return {
@@ -192,36 +192,38 @@ def by_level(grey: Plane, levels: Mapping[str, int]) -> dict[str, Plane]:
     }
 
 
-def _by_legend(
+def _split_by_legend(
     path: Path, clip: Media, picks: Sequence[int], legend: Mapping[str, int | _Colour]
 ) -> dict[str, Plane]:
     coloured = isinstance(next(iter(legend.values())), tuple)
     labels = _fetch(_decode_colour if coloured else decode_index, path, clip, picks)
-    planes = {name: (labels == _code(value)).float() for name, value in legend.items()}
-    known = labels == 0
+    planes = {name: (labels == _pack_colour(value)).float() for name, value in legend.items()}
+    known_pixels = labels == 0
     for plane in planes.values():
-        known |= plane > 0
-    if not known.all():
-        _refuse_unknown(labels[~known], path, legend, coloured=coloured)
+        known_pixels |= plane > 0
+    if not known_pixels.all():
+        _refuse_unknown(labels[~known_pixels], path, legend, coloured=coloured)
     planes.pop(BACKGROUND, None)
     return planes
 
 
 def _refuse_unknown(
-    strange: Tensor,
+    strange_labels: Tensor,
     path: Path,
     legend: Mapping[str, int | _Colour],
     *,
     coloured: bool,
 ) -> None:
-    values, counts = torch.unique(strange, return_counts=True)
+    values, counts = torch.unique(strange_labels, return_counts=True)
     most = int(counts.argmax())
     code = int(values[most])
     value = f"colour {(code >> 16, code >> 8 & 255, code & 255)}" if coloured else f"index {code}"
-    others = f" and {len(values) - 1} more unknown values" if len(values) > 1 else ""
-    hint = "; soft edges or a lossy file never match, save it as PNG without" if others else ""
+    other_values = f" and {len(values) - 1} more unknown values" if len(values) > 1 else ""
+    hint = (
+        "; soft edges or a lossy file never match, save it as PNG without" if other_values else ""
+    )
     raise BadMedia(
-        f"{path} has {int(counts[most])} pixels of {value}{others}, but the legend has only"
+        f"{path} has {int(counts[most])} pixels of {value}{other_values}, but the legend has only"
         f" {dict(legend)}: add it there, as `background` if it teaches nothing{hint}"
     )
 
@@ -232,5 +234,5 @@ def _decode_colour(path: Path, picks: Sequence[int]) -> _Labels:
     return (red << 16) + (green << 8) + blue
 
 
-def _code(value: int | _Colour) -> int:
+def _pack_colour(value: int | _Colour) -> int:
     return value if isinstance(value, int) else (value[0] << 16) + (value[1] << 8) + value[2]

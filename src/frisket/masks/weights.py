@@ -59,12 +59,12 @@ class RegionWeights:
         the number of regions, for other axes, or not one flag a sample.
         """
         self._check(coverage, masked)
-        return _where(masked, self.curve(self._weigh(coverage)))
+        return _fill_unmasked(masked, self.curve(self._weigh(coverage)))
 
     def weigh_uncurved(self, coverage: Coverage, masked: Flags | None = None) -> Weights:
         """The table alone, before threshold, gamma and floor; 1 without a mask. Raises as calls."""
         self._check(coverage, masked)
-        return _where(masked, self._weigh(coverage))
+        return _fill_unmasked(masked, self._weigh(coverage))
 
     def share_weights(self, coverage: Coverage, masked: Flags | None = None) -> Coverage:
         """Which share of each cell's weight, before the curve, every region brings; in [0, 1].
@@ -75,7 +75,7 @@ class RegionWeights:
         self._check(coverage, masked)
         coverage = coverage.float()
         region_weights = (
-            coverage / coverage.sum(1, keepdim=True).clamp_min(1) * self._table(coverage)
+            coverage / coverage.sum(1, keepdim=True).clamp_min(1) * self._make_table(coverage)
         )
         weights = self._weigh(coverage)
         shares = torch.where(weights > 0, region_weights / weights.clamp_min(1e-30), 0.0)
@@ -87,9 +87,9 @@ class RegionWeights:
         0 without a mask. Raises as a call does.
         """
         self._check(coverage, masked)
-        table, total = self._table(coverage), coverage.float().sum(1, keepdim=True)
+        table, total = self._make_table(coverage), coverage.float().sum(1, keepdim=True)
         weights = (coverage.float() * table).sum(1, keepdim=True) + self.background * (1 - total)
-        return 1 - _where(masked, self.curve(weights))
+        return 1 - _fill_unmasked(masked, self.curve(weights))
 
     def curve(self, weights: Weights) -> Weights:
         """Threshold, gamma and floor, in this order."""
@@ -102,7 +102,7 @@ class RegionWeights:
             return self.floor + (1 - self.floor) * curved
         return curved.clamp_min(self.floor)
 
-    def _table(self, coverage: Tensor) -> Tensor:
+    def _make_table(self, coverage: Tensor) -> Tensor:
         table = torch.tensor(list(self.regions.values()), dtype=torch.float32)
         return table.to(coverage.device).view(1, -1, 1, 1, 1)
 
@@ -121,11 +121,11 @@ class RegionWeights:
         coverage = coverage.float()
         total = coverage.sum(1, keepdim=True)
         share = coverage / total.clamp_min(1)
-        weights = (share * self._table(coverage)).sum(1, keepdim=True)
+        weights = (share * self._make_table(coverage)).sum(1, keepdim=True)
         return weights + self.background * free_share(total)
 
 
-def _where(masked: Tensor | None, weights: Tensor) -> Tensor:
+def _fill_unmasked(masked: Tensor | None, weights: Tensor) -> Tensor:
     if masked is None:
         return weights
     return torch.where(masked.view(-1, 1, 1, 1, 1), weights, 1.0)
@@ -187,8 +187,8 @@ def describe(weights: RegionWeights, clips: Iterable[Tensor]) -> WeightSummary:
     columns = zip(weights.regions, zip(*covered, strict=True), strict=True)
     return WeightSummary(
         clips=len(means),
-        regions={name: _spread(column) for name, column in columns},
-        weight=_spread(means),
+        regions={name: _measure_spread(column) for name, column in columns},
+        weight=_measure_spread(means),
         background_weight=float(weights.curve(empty_cell)),
         background_share=sum(shares) / sum(means) if sum(means) else 0.0,
         empty=empty,
@@ -197,6 +197,6 @@ def describe(weights: RegionWeights, clips: Iterable[Tensor]) -> WeightSummary:
     )
 
 
-def _spread(values: Iterable[float]) -> Spread:
+def _measure_spread(values: Iterable[float]) -> Spread:
     numbers = list(values)
     return Spread(sum(numbers) / len(numbers), min(numbers), max(numbers))

@@ -42,8 +42,8 @@ def read_text(path: Path, longest: int = LONGEST) -> str:
         with path.open("rb") as stream:
             raw = stream.read(longest + 1)
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise BadCaption(f"{path}: cannot be read ({why}); mend or remove it") from error
+        reason = getattr(error, "strerror", None) or error
+        raise BadCaption(f"{path}: cannot be read ({reason}); mend or remove it") from error
     if len(raw) > longest:
         raise BadCaption(f"{path}: has more than {longest} bytes, so it is no caption; shorten it")
     encoding = next((name for bom, name in _BOMS if raw.startswith(bom)), "utf-8")
@@ -129,12 +129,14 @@ class Shortening:
 
     def hints(self, captions: Mapping[str, str]) -> Iterator[Hint]:
         """What was left out of the captions of clips, by name: told once, counted."""
-        lost = {name: text.lost for name, text in captions.items() if isinstance(text, Shortened)}
-        if not lost or self.wording is None:
+        lost_words = {
+            name: text.lost for name, text in captions.items() if isinstance(text, Shortened)
+        }
+        if not lost_words or self.wording is None:
             return
-        first, words = next(iter(lost.items()))
-        count = "1 caption is" if len(lost) == 1 else f"{len(lost)} captions are"
-        total = f", all together lose {sum(lost.values())}" if len(lost) > 1 else ""
+        first, words = next(iter(lost_words.items()))
+        count = "1 caption is" if len(lost_words) == 1 else f"{len(lost_words)} captions are"
+        total = f", all together lose {sum(lost_words.values())}" if len(lost_words) > 1 else ""
         yield Hint(
             "caption cut",
             f"{count} longer than the first {self.wording.part}, which alone is read ({first} loses"
@@ -193,13 +195,15 @@ _KEYS = (PATH_KEYS, TEXT_KEYS)
 def _from_lines(
     clips: Mapping[str, Path], root: Path, path: Path, tidy: Tidy
 ) -> Iterator[tuple[str, str]]:
-    known = {plain(clip.absolute().as_posix()): name for name, clip in clips.items()}
-    known |= {plain(clip.resolve().as_posix()): name for name, clip in clips.items()}
+    known_names = {plain(clip.absolute().as_posix()): name for name, clip in clips.items()}
+    known_names |= {plain(clip.resolve().as_posix()): name for name, clip in clips.items()}
     captions: dict[str, tuple[int, str]] = {}
     strangers: list[str] = []
     for number, file, text in _read_entries(path):
         ways = _list_ways(file, root, path.parent)
-        name = next((known[key] for w in ways if (key := plain(w.as_posix())) in known), None)
+        name = next(
+            (known_names[key] for w in ways if (key := plain(w.as_posix())) in known_names), None
+        )
         name = name or (plain(file) if plain(file) in clips else None)
         if name is None:
             strangers.append(file)

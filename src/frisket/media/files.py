@@ -90,7 +90,7 @@ def _see_through(name: str, path: Path) -> bool:
         return False
 
 
-def _masks(
+def _match_masks(
     kind: MaskKind,
     clips: Mapping[str, Path],
     root: Path,
@@ -130,23 +130,20 @@ def _from_manifest(
 ) -> Findings:
     lines = read_manifest(manifest)
     rejects = read_rejects(reject, {line.name: None for line in lines})
-    named = {line.name: line.clip for line in lines}
+    listed_clips = {line.name: line.clip for line in lines}
     if kind == "sidecar":
         raise MasksNotFound(
             f'{manifest}: masks = "sidecar" looks beside the clips of a folder; give each line of'
             " the manifest its `mask`"
         )
-    by_clip, orphans, hints = _masks(kind, named, manifest, [], folders)
+    by_clip, orphans, hints = _match_masks(kind, listed_clips, manifest, [], folders)
     lines = [line for line in lines if line.name not in rejects.names]
-    named = {line.name: line.clip for line in lines}
+    listed_clips = {line.name: line.clip for line in lines}
     _say_listed(manifest, kind, lines)
     if kind == "listed":
         by_clip = {line.name: dict(line.masks) for line in lines}
-    with_alpha = _find_alpha_clips(named, manifest) if kind == "alpha" else set()
-    if captions is None:
-        texts = _read_listed_texts(lines, tidy, wording)
-    else:
-        texts = read_captions(named, manifest.parent, captions, tidy, wording.suffix)
+    with_alpha = _find_alpha_clips(listed_clips, manifest) if kind == "alpha" else set()
+    texts = _read_listed_texts(lines, manifest, captions, tidy, wording)
     clips = [
         ClipFiles(
             line.name,
@@ -158,11 +155,11 @@ def _from_manifest(
         )
         for line in lines
     ]
-    places = _locate_texts(named, manifest.parent, captions, wording)
+    places = _locate_texts(listed_clips, manifest.parent, captions, wording)
     outside = _find_links(manifest.parent, clips, folders, captions, places)
-    uncaptioned = [clip.name for clip in clips if not clip.caption]
-    told = (*hints, *rejects.hints(reject), *tidy.hints(texts))
-    return Findings(clips, orphans, uncaptioned, outside, told, tuple(sorted(rejects.names)))
+    uncaptioned = _list_uncaptioned(clips)
+    all_hints = (*hints, *rejects.list_hints(reject), *tidy.hints(texts))
+    return Findings(clips, orphans, uncaptioned, outside, all_hints, tuple(sorted(rejects.names)))
 
 
 def _find_links(
@@ -173,16 +170,43 @@ def _find_links(
     texts: Mapping[str, Path],
 ) -> tuple[Path, ...]:
     files = [path for clip in clips for path in (clip.clip, *clip.references)]
-    own = [texts[clip.name] for clip in clips if clip.name in texts]
+    own_captions = [texts[clip.name] for clip in clips if clip.name in texts]
     return find_outside(
-        root, files, [clip.masks for clip in clips], folders, (captions or root, own)
+        root, files, [clip.masks for clip in clips], folders, (captions or root, own_captions)
     )
 
 
-def _read_listed_texts(
-    lines: list[ManifestLine], tidy: Shortening, wording: Wording
+def _read_texts(
+    everything: Mapping[str, Path],
+    named_clips: Mapping[str, Path],
+    root: Path,
+    captions: Path | None,
+    tidy: Shortening,
+    wording: Wording,
 ) -> dict[str, str]:
-    """Captions that lines hold; for the other clips those beside them."""
+    """Captions of `named_clips`, from a list that may name rejected ones of `everything` too."""
+    listed = captions is not None and not captions.is_dir()
+    texts = read_captions(
+        everything if listed else named_clips, root, captions, tidy, wording.suffix
+    )
+    return {name: text for name, text in texts.items() if name in named_clips}
+
+
+def _list_uncaptioned(clips: list[ClipFiles]) -> list[str]:
+    return [clip.name for clip in clips if not clip.caption]
+
+
+def _read_listed_texts(
+    lines: list[ManifestLine],
+    manifest: Path,
+    captions: Path | None,
+    tidy: Shortening,
+    wording: Wording,
+) -> dict[str, str]:
+    """Those of `captions`; else those that lines hold, for other clips those beside them."""
+    if captions is not None:
+        clips = {line.name: line.clip for line in lines}
+        return read_captions(clips, manifest.parent, captions, tidy, wording.suffix)
     texts = {line.name: tidy(line.caption) for line in lines if line.caption is not None}
     silent = {line.name: line.clip for line in lines if line.name not in texts}
     return texts | _read_beside(silent, tidy, wording)
@@ -264,33 +288,30 @@ def find(
     check_folder(clips)
     if masks == "listed":
         raise MasksNotFound(f'{clips}: masks = "listed" is for a .jsonl manifest, this is a folder')
-    own = frozenset(folder.resolve() for folder in folders.values()) - {clips.resolve()}
+    mask_folders = frozenset(folder.resolve() for folder in folders.values()) - {clips.resolve()}
     left = Leftovers((wording.suffix.lower(),))
-    media = list(walk_media(clips, skip=own, leaf=is_sidecar, left=left))
+    media = list(walk_media(clips, skip=mask_folders, leaf=is_sidecar, left=left))
     everything = list_clips(clips, media, left)
     rejects = read_rejects(reject, everything)
-    by_clip, orphans, passed = _masks(masks, everything, clips, media, folders)
-    named = {name: path for name, path in everything.items() if name not in rejects.names}
-    with_alpha = _find_alpha_clips(named, clips) if masks == "alpha" else set()
+    by_clip, orphans, passed = _match_masks(masks, everything, clips, media, folders)
+    named_clips = {name: path for name, path in everything.items() if name not in rejects.names}
+    with_alpha = _find_alpha_clips(named_clips, clips) if masks == "alpha" else set()
     if masks == "none":
         _warn_of_unused(clips, media)
-    listed = captions is not None and not captions.is_dir()  # it may name rejected clips too
-    texts = read_captions(everything if listed else named, clips, captions, short, wording.suffix)
-    texts = {name: text for name, text in texts.items() if name in named}
+    texts = _read_texts(everything, named_clips, clips, captions, short, wording)
     files = [
         ClipFiles(name, path, texts.get(name, caption or ""), by_clip[name], name in with_alpha)
-        for name, path in named.items()
+        for name, path in named_clips.items()
     ]
-    texts_at = find_texts(named, clips, captions, wording.suffix)
+    texts_at = find_texts(named_clips, clips, captions, wording.suffix)
     outside = _find_links(clips, files, folders, captions, texts_at)
-    if captions is not None:
-        left.files = [path for path in left.files if path != captions]
+    left.files = [path for path in left.files if path != captions]
     hints = (
         *left.hints(clips, everything, wording.suffix),
-        *rejects.hints(reject),
+        *rejects.list_hints(reject),
         *passed,
-        *look_alike_hints(clips, named),
+        *look_alike_hints(clips, named_clips),
         *short.hints(texts),
     )
-    uncaptioned = [clip.name for clip in files if not clip.caption]
+    uncaptioned = _list_uncaptioned(files)
     return Findings(files, orphans, uncaptioned, outside, hints, tuple(sorted(rejects.names)))

@@ -44,18 +44,22 @@ def decoding(path: Path, broken: str = BROKEN, bad: type[ValueError] = BadMedia)
         if type(error).__module__.partition(".")[0] == "frisket":
             raise
         if _is_of_machine(error):
-            why = getattr(error, "strerror", None) or error
+            reason = getattr(error, "strerror", None) or error
             raise bad(
-                f"{path}: cannot be read ({why}); check that it is there, that you may read it, and"
-                " its disk"
+                f"{path}: cannot be read ({reason}); check that it is there, that you may read it,"
+                " and its disk"
             ) from error
         raise bad(f"{path}: {broken.format(reason=reason_of(error))}") from error
 
 
 def _is_of_machine(error: Exception) -> bool:
     number = getattr(error, "errno", None)
-    own = type(error).__module__ == "builtins"  # FFmpeg says EIO and EPERM of damaged files
-    return isinstance(error, OSError) and number is not None and (own or number in _OF_THE_MACHINE)
+    is_decoders = type(error).__module__ == "builtins"  # FFmpeg says EIO and EPERM of damaged files
+    return (
+        isinstance(error, OSError)
+        and number is not None
+        and (is_decoders or number in _OF_THE_MACHINE)
+    )
 
 
 def reason_of(error: BaseException) -> str:
@@ -112,22 +116,22 @@ def _show(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    path, text = _file_being_read(), f"{message}"
+    path, text = _find_file_read(), f"{message}"
     if path is None:
-        where = file or sys.stderr
-        where.write(warnings.formatwarning(message, category, filename, lineno, line))
+        stream = file or sys.stderr
+        stream.write(warnings.formatwarning(message, category, filename, lineno, line))
     elif text not in _known:
         _known.add(text)
         log.warning("%s: %s (other files of which the same is true are not named)", path, text)
 
 
-def _file_being_read() -> Path | None:
+def _find_file_read() -> Path | None:
     """The file that the media room is reading: the `path` of the nearest caller in it."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         path = frame.f_locals.get("path")
-        ours = frame.f_globals.get("__name__", "").startswith("frisket.media.")
-        if ours and isinstance(path, Path):
+        is_ours = frame.f_globals.get("__name__", "").startswith("frisket.media.")
+        if is_ours and isinstance(path, Path):
             return path
         frame = frame.f_back
     return None

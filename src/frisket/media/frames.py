@@ -80,13 +80,13 @@ class Media:
         return [*fields, self.clock.dump(), stored, list(self.reading), list(self.remarks)]
 
     @staticmethod
-    def parse(path: Path, written: Sequence[Any]) -> "Media":
+    def parse(path: Path, fields: Sequence[Any]) -> "Media":
         """The inverse of `dump`."""
-        frames, height, width, fps, alpha, video, clock, stored, *texts = written
+        frames, height, width, fps, alpha, video, clock, stored, *texts = fields
         reading, remarks = map(tuple, texts)
         size = None if stored is None else (stored[0], stored[1])
-        known = (Clock.parse(clock), size, reading, remarks)
-        return Media(path, frames, height, width, fps, alpha, video, *known)
+        rest = (Clock.parse(clock), size, reading, remarks)
+        return Media(path, frames, height, width, fps, alpha, video, *rest)
 
 
 def _classify(path: Path) -> str:

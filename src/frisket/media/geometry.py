@@ -78,9 +78,9 @@ def _build_matrix(span: Span) -> Tensor:
     column = np.clip(column, 0, span.size - 1)
     weight = weight / weight.sum(1, keepdims=True)
     row = np.broadcast_to(np.arange(span.out)[:, None], column.shape)
-    some = weight > 1e-9  # what rounding leaves beyond an edge
-    place = torch.from_numpy(np.stack([row[some], column[some]]))
-    values = torch.from_numpy(weight[some].astype(np.float32))
+    is_touched = weight > 1e-9  # what rounding leaves beyond an edge
+    place = torch.from_numpy(np.stack([row[is_touched], column[is_touched]]))
+    values = torch.from_numpy(weight[is_touched].astype(np.float32))
     shape = (span.out, span.size)
     matrix: Tensor = torch.sparse_coo_tensor(place, values, shape, check_invariants=False)
     return matrix.coalesce()
@@ -106,11 +106,11 @@ def _apply(rows: Span, columns: Span, image: Float[Tensor, "H W"]) -> Float[Tens
 def fits(mask: tuple[int, int], clip: tuple[int, int]) -> bool:
     """Whether a mask's (height, width) has a clip's aspect: within 1 %, or a rounded pixel."""
     height, width = mask
-    own = clip[1] / clip[0]
+    clip_ratio = clip[1] / clip[0]
     rounded = min(mask) >= ROUNDED and (
-        abs(width - height * own) < 1 or abs(height - width / own) < 1
+        abs(width - height * clip_ratio) < 1 or abs(height - width / clip_ratio) < 1
     )
-    return rounded or abs(width / height / own - 1) <= TOLERANCE
+    return rounded or abs(width / height / clip_ratio - 1) <= TOLERANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class Geometry:
     def spans(self) -> tuple[Span, Span]:
         """The rows and the columns of the source that are kept."""
         scale = max(self.target[0] / self.source[0], self.target[1] / self.source[1])
-        return self._span(0, scale), self._span(1, scale)
+        return self._cut_span(0, scale), self._cut_span(1, scale)
 
     @property
     def crop(self) -> tuple[float, float, float, float]:
@@ -145,7 +145,7 @@ class Geometry:
         rows, columns = self.spans()
         return rows.start, columns.start, rows.length, columns.length
 
-    def _span(self, axis: int, scale: float) -> Span:
+    def _cut_span(self, axis: int, scale: float) -> Span:
         size, out = self.source[axis], self.target[axis]
         # The axis that sets the scale is kept whole; out / scale may differ in the last bit.
         length = float(size) if scale == out / size else min(out / scale, float(size))
@@ -180,12 +180,12 @@ class Geometry:
 
     def _fit_mask(self, size: tuple[int, int], frames: int) -> tuple[Span, Span]:
         height, width = size
-        own = self.source[1] / self.source[0]
+        source_ratio = self.source[1] / self.source[0]
         if not self.accepts(size):
             raise MaskMismatch(
                 f"the mask is {_spell_size(size)}, its clip {_spell_size(self.source)}: the"
-                f" aspect ratios differ by {abs(width / height / own - 1):.1%} (1% passes), so they"
-                " cannot be laid on each other; export the mask at the clip's size"
+                f" aspect ratios differ by {abs(width / height / source_ratio - 1):.1%} (1%"
+                " passes), so they cannot be laid on each other; export the mask at the clip's size"
             )
         if frames != len(self.picks):
             raise ValueError(f"{frames} mask frames for {len(self.picks)} picked clip frames")
@@ -194,7 +194,9 @@ class Geometry:
 
     def accepts(self, size: tuple[int, int]) -> bool:
         """Whether a mask of (height, width) has the clip's aspect: as displayed, or as stored."""
-        return any(fits(size, own) for own in (self.source, self.stored) if own is not None)
+        return any(
+            fits(size, own_size) for own_size in (self.source, self.stored) if own_size is not None
+        )
 
     def plane(self, plane: Plane) -> Float[Tensor, "F H_cut W_cut"]:
         """Cut a mask of any size that `accepts` takes: exact area mean, linear when enlarging.

@@ -203,8 +203,8 @@ def _split_bands(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
     """Rows of a picture and what is in them, a small one whole."""
     width, height = image.size
     for rows in _split_rows(width, height):
-        whole = rows == slice(0, height)
-        yield rows, image if whole else image.crop((0, rows.start, width, rows.stop))
+        is_whole = rows == slice(0, height)
+        yield rows, image if is_whole else image.crop((0, rows.start, width, rows.stop))
 
 
 def _scale_levels(image: Image.Image, path: Path) -> NDArray[np.float32]:
@@ -310,16 +310,16 @@ def _read_grey_levels(image: Image.Image, path: Path, tint: int) -> NDArray[np.u
     if image.mode == "L":
         return np.asarray(image)
     levels = np.empty((image.height, image.width), np.uint8)
-    apart = 0
+    tint_measured = 0
     for rows, band in _split_bands(image):
         grey = band
         if band.mode != "1":
             rgb = in_srgb(band, None)
-            apart = max(apart, measure_tint(rgb))
+            tint_measured = max(tint_measured, measure_tint(rgb))
             grey = Image.fromarray(rgb)
         levels[rows] = np.asarray(grey.convert("L"))
-    if apart > tint:
-        raise refuse_colour(path, apart)
+    if tint_measured > tint:
+        raise refuse_colour(path, tint_measured)
     return levels
 
 
@@ -334,9 +334,11 @@ def _read_index(image: Image.Image, path: Path) -> NDArray[np.int32]:
     if image.mode in ("P", "L", "1", "I") or image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.int32)
     rgb = _read_rgb(image, path)
-    if image.mode == "F" or (apart := measure_tint(rgb)):
+    if image.mode == "F" or (tint_measured := measure_tint(rgb)):
         content = (
-            "fractions" if image.mode == "F" else f"colours (channels differ by up to {apart})"
+            "fractions"
+            if image.mode == "F"
+            else f"colours (channels differ by up to {tint_measured})"
         )
         raise BadMedia(
             f"{path}: holds {content}, not label numbers; give the `legend` RGB colours, or save"

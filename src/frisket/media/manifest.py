@@ -54,29 +54,29 @@ def read_manifest(path: Path) -> list[ManifestLine]:
     Raises BadManifest; TwoFiles where two lines list the same clip or give the same name.
     """
     lines: list[ManifestLine] = []
-    aside: set[str] = set()
+    unread_keys: set[str] = set()
     names: dict[str, ManifestLine] = {}
     clips: dict[Path, ManifestLine] = {}
     for number, entry in _read_entries(path):
         line = _Reader(path, number, entry).line()
-        aside |= set(entry) - {*PATH_KEYS, *TEXT_KEYS, MASK, REFERENCES, NAME}
-        same = clips.setdefault(line.clip.resolve(), line)
-        if same is not line:
+        unread_keys |= set(entry) - {*PATH_KEYS, *TEXT_KEYS, MASK, REFERENCES, NAME}
+        earlier = clips.setdefault(line.clip.resolve(), line)
+        if earlier is not line:
             raise TwoFiles(
-                f"{path}: lines {same.number} and {number} list the same clip, {line.clip}; remove"
-                " one"
+                f"{path}: lines {earlier.number} and {number} list the same clip, {line.clip};"
+                " remove one"
             )
-        same = names.setdefault(line.name, line)
-        if same is not line:
+        earlier = names.setdefault(line.name, line)
+        if earlier is not line:
             raise TwoFiles(
-                f"{path}: lines {same.number} and {number} have the name {show(line.name)},"
-                f" {same.clip} and {line.clip}; rename one, or give it a `{NAME}`"
+                f"{path}: lines {earlier.number} and {number} have the name {show(line.name)},"
+                f" {earlier.clip} and {line.clip}; rename one, or give it a `{NAME}`"
             )
         lines.append(line)
     if not lines:
         raise BadManifest(f'{path}: lists no clip; write a line such as {{"path": "clips/a.png"}}')
-    if aside:
-        _log.info("%s: keys that are not read: %s", path, ", ".join(sorted(aside)))
+    if unread_keys:
+        _log.info("%s: keys that are not read: %s", path, ", ".join(sorted(unread_keys)))
     return sorted(lines, key=lambda line: line.name)
 
 
@@ -102,27 +102,31 @@ def _read_entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise BadManifest(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _parse(raw: bytes, where: str) -> dict[str, Any]:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _parse(raw: bytes, location: str) -> dict[str, Any]:
+    def refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise BadManifest(f"{where}: has the key {show(twice)} twice; keep one")
+            raise BadManifest(f"{location}: has the key {show(twice)} twice; keep one")
         return table
 
     try:
         text = decode(raw)
     except BadText as error:
-        raise BadManifest(f"{where}: {error.message}") from error
+        raise BadManifest(f"{location}: {error.message}") from error
     try:
-        entry = parse_json(text, object_pairs_hook=once)
+        entry = parse_json(text, object_pairs_hook=refuse_twice)
     except BadText as error:
         hint = "; of an array, jq -c '.[]' makes lines" if raw.lstrip().startswith(b"[") else ""
-        raise BadManifest(f"{where}: not JSON ({error}); write one object a line{hint}") from error
+        raise BadManifest(
+            f"{location}: not JSON ({error}); write one object a line{hint}"
+        ) from error
     if not isinstance(entry, dict):
         start = text.strip()[:40]
-        raise BadManifest(f'{where}: is {start}; write an object such as {{"path": "clips/a.png"}}')
+        raise BadManifest(
+            f'{location}: is {start}; write an object such as {{"path": "clips/a.png"}}'
+        )
     return entry
 
 
@@ -135,84 +139,90 @@ class _Reader:
     entry: Mapping[str, Any]
 
     def line(self) -> ManifestLine:
-        key, written = self._read_text(PATH_KEYS, "a clip")
-        if written is None:
-            held = ", ".join(map(show, [*self.entry][:10])) or "nothing"
-            raise self._bad(f"names no clip; give one of {', '.join(PATH_KEYS)} (it has {held})")
-        clip = self._media(key, written)
+        key, path_text = self._read_text(PATH_KEYS, "a clip")
+        if path_text is None:
+            keys_held = ", ".join(map(show, [*self.entry][:10])) or "nothing"
+            raise self._make_error(
+                f"names no clip; give one of {', '.join(PATH_KEYS)} (it has {keys_held})"
+            )
+        clip = self._locate_media(key, path_text)
         _, caption = self._read_text(TEXT_KEYS, "a caption")
-        masks = self._masks(self.entry.get(MASK))
-        references = self._references(self.entry.get(REFERENCES))
+        masks = self._read_masks(self.entry.get(MASK))
+        references = self._read_references(self.entry.get(REFERENCES))
         return ManifestLine(
-            self.number, self._name(written, clip), clip, caption, masks, references
+            self.number, self._name(path_text, clip), clip, caption, masks, references
         )
 
-    def _bad(self, message: str) -> BadManifest:
+    def _make_error(self, message: str) -> BadManifest:
         return BadManifest(f"{self.manifest} line {self.number}: {message}")
 
-    def _read_text(self, keys: Sequence[str], what: str) -> tuple[str, str | None]:
+    def _read_text(self, keys: Sequence[str], kind: str) -> tuple[str, str | None]:
         """The one of `keys` that the line has, and its text; null counts as absent."""
         present = [key for key in keys if self.entry.get(key) is not None]
         if len(present) > 1:
-            raise self._bad(f"gives {what} twice, as {' and '.join(present)}; keep one")
+            raise self._make_error(f"gives {kind} twice, as {' and '.join(present)}; keep one")
         if not present:
             return "", None
         value = self.entry[present[0]]
         if not isinstance(value, str):
-            raise self._bad(f"`{present[0]}` is {show(value)}; it should be text in quotes")
+            raise self._make_error(f"`{present[0]}` is {show(value)}; it should be text in quotes")
         return present[0], value
 
-    def _masks(self, written: Any) -> dict[str, Path]:
-        if written is None:
+    def _read_masks(self, entry: Any) -> dict[str, Path]:
+        if entry is None:
             return {}
-        if not isinstance(written, dict):
-            return {"": self._media(MASK, written)}
-        if "" in written:
-            raise self._bad(f"`{MASK}` has a region without a name; name it")
-        named = {region: text for region, text in written.items() if text is not None}
-        return {region: self._media(f"{MASK}.{region}", text) for region, text in named.items()}
+        if not isinstance(entry, dict):
+            return {"": self._locate_media(MASK, entry)}
+        if "" in entry:
+            raise self._make_error(f"`{MASK}` has a region without a name; name it")
+        paths = {region: text for region, text in entry.items() if text is not None}
+        return {
+            region: self._locate_media(f"{MASK}.{region}", text) for region, text in paths.items()
+        }
 
-    def _references(self, written: Any) -> tuple[Path, ...]:
-        listed = written if isinstance(written, list) else [written]
-        return tuple(self._media(REFERENCES, text) for text in listed if text is not None)
+    def _read_references(self, entry: Any) -> tuple[Path, ...]:
+        listed = entry if isinstance(entry, list) else [entry]
+        return tuple(self._locate_media(REFERENCES, text) for text in listed if text is not None)
 
-    def _media(self, key: str, written: Any) -> Path:
-        if not isinstance(written, str) or not written:
-            raise self._bad(f"`{key}` is {show(written)}; it should be a path in quotes")
-        path, there = self._place(written)
-        if not there:
-            foreign = "\\" in written and os.sep == "/"
+    def _locate_media(self, key: str, path_text: Any) -> Path:
+        if not isinstance(path_text, str) or not path_text:
+            raise self._make_error(f"`{key}` is {show(path_text)}; it should be a path in quotes")
+        path, is_there = self._place(path_text)
+        if not is_there:
+            foreign = "\\" in path_text and os.sep == "/"
             hint = "write / instead of \\" if foreign else "correct the path or remove the line"
-            raise self._bad(f"`{key}` {path} does not exist; {hint}")
+            raise self._make_error(f"`{key}` {path} does not exist; {hint}")
         if not path.is_dir() and not is_media(path):
-            raise self._bad(f"`{key}` {path} is no image or video by its suffix; correct it")
+            raise self._make_error(f"`{key}` {path} is no image or video by its suffix; correct it")
         return path
 
-    def _place(self, written: str) -> tuple[Path, bool]:
+    def _place(self, path_text: str) -> tuple[Path, bool]:
         """A path, and whether it is there; one that no file can have is not."""
-        path = self.manifest.parent / written
+        path = self.manifest.parent / path_text
         try:
-            path = self.manifest.parent / Path(written).expanduser()
+            path = self.manifest.parent / Path(path_text).expanduser()
             return path, path.exists()
         except (OSError, RuntimeError, ValueError):  # too long; no such user; a zero byte
             return path, False
 
-    def _name(self, written: str, clip: Path) -> str:
+    def _name(self, path_text: str, clip: Path) -> str:
         name = self.entry.get(NAME)
         if name is not None:
             if not isinstance(name, str) or not is_name(plain(name)):
-                raise self._bad(
+                raise self._make_error(
                     f"`{NAME}` is {show(name)}; it should be a path below a folder, such as"
                     " set/clip"
                 )
             return plain(name)
-        whole, folder = (Path(os.path.normpath(p.absolute())) for p in (clip, self.manifest.parent))
-        bare = whole if clip.is_dir() else whole.with_suffix("")
+        full_path, folder = (
+            Path(os.path.normpath(p.absolute())) for p in (clip, self.manifest.parent)
+        )
+        bare = full_path if clip.is_dir() else full_path.with_suffix("")
         if bare.is_relative_to(folder):
-            below = plain(bare.relative_to(folder).as_posix())
-            if is_name(below):
-                return below
-        short = hashlib.blake2b(plain(written).encode(), digest_size=4).hexdigest()
+            path_below = plain(bare.relative_to(folder).as_posix())
+            if is_name(path_below):
+                return path_below
+        short = hashlib.blake2b(plain(path_text).encode(), digest_size=4).hexdigest()
         return f"{plain(bare.name)}-{short}"
 
 

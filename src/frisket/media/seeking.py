@@ -16,7 +16,7 @@ from frisket.media.moving import animated
 from frisket.media.paths import VIDEOS, BadMedia, frames_in
 from frisket.media.videos import SeekPoints, VideoDecoder, find_seek_points, open_video
 
-HELD = 128 * 2**20  # bytes of decoded frames kept behind the last one asked for
+HELD_BYTES = 128 * 2**20  # bytes of decoded frames kept behind the last one asked for
 SEEK_WORTH = 3  # frames that are decoded sooner than a decoder is set back and filled again
 
 
@@ -36,15 +36,15 @@ class FrameReader(Protocol):
         ...
 
 
-def open_reader(path: Path, reading: PixelReading = "rgb", held: int = HELD) -> FrameReader:
+def open_reader(path: Path, reading: PixelReading = "rgb", budget: int = HELD_BYTES) -> FrameReader:
     """A reader of a video, an animation, an image or a folder of frames; opens nothing yet.
 
-    `held` bytes of frames decoded on the way are kept for going back, whatever the clip's length.
+    `budget` bytes of frames decoded on the way are kept for going back, whatever the clip's length.
     """
     if path.is_dir():
         return _FolderReader(path, reading)
     if path.suffix.lower() in VIDEOS:
-        return VideoReader(path, reading, held)
+        return VideoReader(path, reading, budget)
     return _ImageReader(path, reading)
 
 
@@ -86,9 +86,9 @@ class VideoReader:
     began at the start, frames are counted from the start, which is slower and never wrong.
     """
 
-    def __init__(self, path: Path, reading: PixelReading = "rgb", held: int = HELD) -> None:
+    def __init__(self, path: Path, reading: PixelReading = "rgb", budget: int = HELD_BYTES) -> None:
         """Name the file; it is opened at the first `read`."""
-        self.path, self.reading, self.held = path, reading, held
+        self.path, self.reading, self.budget = path, reading, budget
         self.decoded = 0  # frames so far, for tests and measurements
         self._points: SeekPoints | None = None
         self._numbers: dict[int, int] = {}  # time stamp to frame
@@ -100,7 +100,7 @@ class VideoReader:
         self._next = 0  # the number of the frame that comes
 
     def read(self, index: int) -> PixelArray:
-        """See `FrameReader.read`."""
+        """As `FrameReader` promises; the first call opens the file."""
         if index < 0:
             raise BadMedia(f"{self.path}: frame {index}; frames are counted from 0")
         with decoding(self.path):
@@ -111,7 +111,7 @@ class VideoReader:
             return self._decoder.array(frame, self.reading, square=True)
 
     def close(self) -> None:
-        """See `FrameReader.close`."""
+        """As `FrameReader` promises; frames that are held go too."""
         self._frames.clear()
         self._bytes, self._coming, self._decoder, self._next = 0, iter(()), None, 0
         if self._stack is not None:
@@ -213,7 +213,7 @@ class VideoReader:
         if before is None:
             self._bytes += size
         self._frames[number] = frame
-        while self._bytes > self.held and len(self._frames) > 1:
+        while self._bytes > self.budget and len(self._frames) > 1:
             _, oldest = self._frames.popitem(last=False)
             self._bytes -= sum(plane.buffer_size for plane in oldest.planes)
 

@@ -208,13 +208,13 @@ def _read_clock(path: Path, *, fields: bool) -> Clock:
     packets = _read_packets(path)
     if packets.certain and not fields:
         return packets.clock()
-    shown = _Stamps()
+    stamps = _Stamps()
     with open_video(path) as (container, stream):
-        shown.start(stream)
-        shown.certain = False
+        stamps.start(stream)
+        stamps.certain = False
         for frame in VideoDecoder(path, container, stream).frames():
-            shown.add(frame.pts, frame.duration)
-    return shown.clock()
+            stamps.add(frame.pts, frame.duration)
+    return stamps.clock()
 
 
 @dataclass(slots=True)
@@ -244,18 +244,21 @@ class _Stamps:
     def add_packet(self, packet: Any) -> None:
         """One more, as it is stored: in the order of decoding."""
         stamp = packet.pts
-        if not self.stamps:
-            whole = packet.is_keyframe
-        else:  # before the first key frame is shown what refers to frames that are not there
-            first = self.stamps[0]
-            whole = stamp is not None and first is not None and stamp > first
         back = packet.dts is not None and packet.dts < self._decoded  # joined recordings
         if packet.is_keyframe and stamp is not None:
             self.whole.append(stamp)
         doubtful = packet.is_discard or packet.is_corrupt or stamp is None or back
         self._decoded = self._decoded if packet.dts is None else packet.dts
-        self.certain = self.certain and whole and not doubtful
+        self.certain = self.certain and self._is_whole(packet) and not doubtful
         self.add(stamp, packet.duration)
+
+    def _is_whole(self, packet: Any) -> bool:
+        """Whether a packet is the first, a key frame, or is shown after the first."""
+        if not self.stamps:
+            return bool(packet.is_keyframe)
+        # Before the first key frame is shown what refers to frames that are not there.
+        stamp, first = packet.pts, self.stamps[0]
+        return stamp is not None and first is not None and stamp > first
 
     def end(self) -> Fraction:
         """Seconds at which the last of all ends, by the file's own clock."""
@@ -312,14 +315,14 @@ def _refuse_cut(
 
 
 def read(
-    path: Path, wanted: Sequence[int], reading: PixelReading, *, square: bool = True
+    path: Path, wanted_frames: Sequence[int], reading: PixelReading, *, square: bool = True
 ) -> Iterator[tuple[int, PixelArray]]:
     """(index, array) of the wanted frames (sorted, distinct), decoding no further than the last.
 
     Frames are upright; their pixels are made `square`, or left as they are stored.
     """
     with open_video(path) as (container, stream):
-        left, count = set(wanted), 0
+        left, count = set(wanted_frames), 0
         decoder = VideoDecoder(path, container, stream)
         for index, frame in enumerate(decoder.frames()):
             count = index + 1

@@ -17,10 +17,10 @@ def begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    Thread(target=_end_with_parent, daemon=True).start()
+    Thread(target=_stop_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _stop_with_parent() -> None:
     """A killed parent closes no queue, and its workers would wait for it forever."""
     parent = parent_process()
     if parent is not None:

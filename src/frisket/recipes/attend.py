@@ -20,15 +20,15 @@ from frisket.inference.generate import PromptEmbeddings
 from frisket.inference.sample_specs import SampleSpec, check
 from frisket.progress import Progress
 from frisket.runs.prepare import prepare, source_of
-from frisket.runs.prompt_file import PromptLine
-from frisket.runs.sampler import (
+from frisket.runs.sampling.prompt_file import PromptLine
+from frisket.runs.sampling.sampler import (
     check_loras,
     embed_prompts,
     load_sampler,
     plan_of,
     tell_reading,
 )
-from frisket.runs.samples import build_specs
+from frisket.runs.sampling.samples import build_specs
 from frisket.scoring.attention.page import AttentionReport, write_attention_page
 from frisket.scoring.attention.phrases import (
     RegionPhrase,

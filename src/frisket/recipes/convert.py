@@ -144,13 +144,13 @@ def convert(
     if twice is not None:
         raise ConfigError(f"several files would be written as {twice}; convert them one by one")
     lines: list[str] = []
-    for done, (path, target) in enumerate(zip(inputs, targets, strict=True)):
+    for count, (path, target) in enumerate(zip(inputs, targets, strict=True)):
         contents, base = _open_file(path, settings)
         with name_files(path):
             layers, changes = _change_layers(contents.layers, settings, contents.metadata)
             lines += [f"read {path}: {contents}; base {base}", *list_notes(contents), *changes]
             lines += _write(target, layers, contents, settings, base, [path])
-        progress("converting", done + 1, len(inputs))
+        progress("converting", count + 1, len(inputs))
     return lines
 
 
@@ -169,26 +169,26 @@ def write_average(
     """
     if len(weights) != len(inputs):
         raise ConfigError(f"--average has {len(weights)} weights for {len(inputs)} files")
-    opened = [_open_file(path, settings) for path in inputs]
-    families = {base.family for _, base in opened}
+    opened_files = [_open_file(path, settings) for path in inputs]
+    families = {base.family for _, base in opened_files}
     if len(families) > 1:
         raise ConfigError(f"adapters of different models: {', '.join(sorted(families))}")
     with name_files(*inputs):
-        check_fixed([contents.metadata for contents, _ in opened], "averaging")
-        layers, kept = arithmetic.average(
-            [contents.layers for contents, _ in opened],
+        check_fixed([contents.metadata for contents, _ in opened_files], "averaging")
+        layers, kept_energy = arithmetic.average(
+            [contents.layers for contents, _ in opened_files],
             weights,
             rank=settings.rank or 0,
             exact=exact,
         )
     lines = [
         f"read {path}: {contents}; weight {weight:g}"
-        for path, (contents, _), weight in zip(inputs, opened, weights, strict=True)
+        for path, (contents, _), weight in zip(inputs, opened_files, weights, strict=True)
     ]
-    lines += [line for contents, _ in opened for line in list_notes(contents)]
+    lines += [line for contents, _ in opened_files for line in list_notes(contents)]
     layers, changes = _change_layers(layers, replace(settings, rank=None))
-    lines += [f"averaged: {commonest(layers)}; {kept}", *changes]
-    contents, base = opened[0]
+    lines += [f"averaged: {commonest(layers)}; {kept_energy}", *changes]
+    contents, base = opened_files[0]
     return lines + _write(output, layers, contents, settings, base, inputs)
 
 
@@ -225,7 +225,9 @@ def write_merged(
             shutil.copytree(folder, draft)
             for layers, inside in planned:
                 survived = merge.merge(
-                    layers, draft / inside, progress=lambda done, of: progress("merging", done, of)
+                    layers,
+                    draft / inside,
+                    progress=lambda count, of: progress("merging", count, of),
                 )
                 lines += [f"merged into {folder / inside}: {survived}", *_report_loss(survived)]
             draft.replace(output)
@@ -256,16 +258,16 @@ def write_extracted(
         raise ConfigError("--extract needs --family, for the folders do not say it")
     base = AdapterBase(settings.family, settings.variant, "--family")
     lexicon = Lexicon(base.names(), base.layers())
-    layers, kept = merge.extract_adapter(
+    layers, kept_energy = merge.extract_adapter(
         find_component(base_folder, base, settings.expert),
         find_component(tuned, base, settings.expert),
         settings.rank or 16,
         lambda name: lexicon.find("diffusers", name, flat=False) is not None,
-        progress=lambda done, of: progress("extracting", done, of),
+        progress=lambda count, of: progress("extracting", count, of),
     )
     layers, changes = _change_layers(layers, replace(settings, rank=None))
     contents = AdapterContents(layers, "extracted")
-    lines = [f"extracted: {commonest(layers)}, {len(layers)} layers; {kept}", *changes]
+    lines = [f"extracted: {commonest(layers)}, {len(layers)} layers; {kept_energy}", *changes]
     return lines + _write(output, layers, contents, settings, base, [base_folder, tuned])
 
 
@@ -307,8 +309,8 @@ def _change_layers(
     if settings.rank is not None or settings.scale is not None:
         check_fixed([metadata or {}], "--rank and --scale")
     if settings.rank is not None:
-        layers, kept = arithmetic.resize(layers, settings.rank)
-        lines.append(f"resized to rank {settings.rank}: {kept}")
+        layers, kept_energy = arithmetic.resize(layers, settings.rank)
+        lines.append(f"resized to rank {settings.rank}: {kept_energy}")
     if settings.scale is not None:
         layers = arithmetic.scale(layers, settings.scale)
         lines.append(f"scaled by {settings.scale:g}")
@@ -333,9 +335,9 @@ def _write(
             for name, layer in layers.items()
         }
     family = base.load_family()
-    plain = len({(layer.rank, layer.alpha) for layer in layers.values()}) == 1
+    is_uniform = len({(layer.rank, layer.alpha) for layer in layers.values()}) == 1
     spec: LoraSpec | None = None
-    if plain or contents.of_two_ranks or settings.form == "diffusers":
+    if is_uniform or contents.of_two_ranks or settings.form == "diffusers":
         layers, spec = replace(contents, layers=layers).alike()
     writing.write(
         path,

@@ -65,13 +65,13 @@ def doctor(path: Path | None = None, overrides: Sequence[str] = ()) -> list[Diag
 def _list_requirements(extra: str = "") -> list[Requirement]:
     """What the package says it needs; with `extra`, what that extra adds."""
     requirements = [Requirement(line) for line in metadata.requires("frisket") or []]
-    plain = [
+    plain_findings = [
         requirement
         for requirement in requirements
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
     ]
     if not extra:
-        return plain
+        return plain_findings
     return [
         requirement
         for requirement in requirements

@@ -14,7 +14,7 @@ from frisket.evaluation.verdict import Verdict, judge
 from frisket.families.base import FAMILIES, Family, Source
 from frisket.progress import Progress
 from frisket.runs.prepare import source_of
-from frisket.runs.sampler import embed_prompts
+from frisket.runs.sampling.sampler import embed_prompts
 from frisket.scoring.attention.phrases import (
     choose_phrases,
     list_captions,

@@ -29,8 +29,8 @@ from frisket.runs.methods.focusing import focus_words, locate_focus, read_focus
 from frisket.runs.methods.fusing import FusePlan, plan_fusion, save_masks
 from frisket.runs.methods.regional import LoraPlace, read_places
 from frisket.runs.prepare import source_of
-from frisket.runs.prompt_file import PromptLine, read_prompts
-from frisket.runs.sampler import (
+from frisket.runs.sampling.prompt_file import PromptLine, read_prompts
+from frisket.runs.sampling.sampler import (
     check_loras,
     embed_prompts,
     files_of,
@@ -38,7 +38,7 @@ from frisket.runs.sampler import (
     plan_of,
     tell_reading,
 )
-from frisket.runs.samples import build_specs, slug
+from frisket.runs.sampling.samples import build_specs, slug
 from frisket.shapes import Frames
 from frisket.training.memory.out_of_memory import room_for
 
@@ -85,9 +85,9 @@ def generate(
     that finds where each LoRA's words are and lets it act there alone, and writes the masks that it
     found beside the samples. `without` samples the base as well, next to the LoRA's in the grid;
     with no `lora` it is sampled alone. `prompt_file` adds a prompt a line, whose own options win
-    over those given here; see `runs.prompt_file`. `images` are what the model starts from: its
-    first frame, or the pictures it edits. Sizes in pixels, steps and guidance default to the
-    variant's own. Pictures are on disk as soon as they are done. The text encoder is gone
+    over those given here; see `runs.sampling.prompt_file`. `images` are what the model starts
+    from: its first frame, or the pictures it edits. Sizes in pixels, steps and guidance default
+    to the variant's own. Pictures are on disk as soon as they are done. The text encoder is gone
     before the denoiser is loaded.
 
     Raises ConfigError for no prompts or no seeds, for a wrong prompt file and for LoRAs that cannot

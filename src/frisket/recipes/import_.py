@@ -109,13 +109,13 @@ def _blame(error: ConfigError, draft: Path, imported: Imported) -> str:
     sources = _Sources(imported.notes)
     lines = []
     for line in str(error).splitlines():
-        plain = re.sub(rf"^.*{re.escape(draft.name)}(?: line \d+)?(?:, column \d+)?: ", "", line)
-        key = re.search(r"`(\w+)(?:\.\d+)?\.(\w+)", plain)
+        message = re.sub(rf"^.*{re.escape(draft.name)}(?: line \d+)?(?:, column \d+)?: ", "", line)
+        key = re.search(r"`(\w+)(?:\.\d+)?\.(\w+)", message)
         notes = sources.notes_by_key.get(f"{key[1]}.{key[2]}", []) if key else []
         options = ", ".join(f"{note.option} = {note.value!r:.40}" for note in notes)
         at = f" line {notes[0].line}" if len(notes) == 1 and notes[0].line else ""
-        named = f": {options} has no place here" if options else ""
-        lines.append(f"{imported.source}{at}{named}: {plain}")
+        option_note = f": {options} has no place here" if options else ""
+        lines.append(f"{imported.source}{at}{option_note}: {message}")
     return "\n".join([*lines, "Nothing was written: change it there, and set ours afterwards"])
 
 
@@ -128,15 +128,15 @@ def _write_manifest(file: Path, lines: tuple[Mapping[str, Any], ...]) -> None:
 
 def _move_paths(line: Mapping[str, Any], base: Path) -> dict[str, Any]:
     """A line of a manifest with its paths as seen from the manifest."""
-    moved = dict(line)
+    moved_line = dict(line)
     for key in ("path", "mask"):
         if isinstance(line.get(key), str):
-            moved[key] = _make_relative(Path(line[key]), base)
+            moved_line[key] = _make_relative(Path(line[key]), base)
     if "references" in line:
-        moved["references"] = [
+        moved_line["references"] = [
             _make_relative(Path(reference), base) for reference in line["references"]
         ]
-    return moved
+    return moved_line
 
 
 def _make_relative(path: Path, base: Path) -> str:
@@ -177,13 +177,17 @@ def _build_document(
     return document
 
 
-def _build_model_table(model: Mapping[str, Any], named: str, sources: "_Sources") -> Table:
-    """`[model]`; a toy where no family came of it, and why: what is `named` there is not here."""
+def _build_model_table(model: Mapping[str, Any], there_name: str, sources: "_Sources") -> Table:
+    """`[model]`; a toy where no family came of it, and why: `there_name` is not here."""
     if model.get("family"):
         return _build_table("model", model, sources)
-    why = f"The model there ({named}) is not here" if named else "No model is named there"
+    reason = (
+        f"The model there ({there_name}) is not here" if there_name else "No model is named there"
+    )
     table = tomlkit.table()
-    table.add(tomlkit.comment(_clean_text(f"{why}; this is a toy, set yours: `frisket families`")))
+    table.add(
+        tomlkit.comment(_clean_text(f"{reason}; this is a toy, set yours: `frisket families`"))
+    )
     table.update(_build_table("model", {"family": FAMILY, **model}, sources))
     return table
 
@@ -195,8 +199,8 @@ def _keep_unmasked(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     masks = values.get("masks", "none")
     if isinstance(masks, str):
-        named = masks in ("alpha", "sidecar", "listed", "none")
-        masks = {"source": masks} if named else {"source": "folder", "path": masks}
+        is_source = masks in ("alpha", "sidecar", "listed", "none")
+        masks = {"source": masks} if is_source else {"source": "folder", "path": masks}
     own_keys = {"require", "fallback", "unmasked"} & set(masks)
     if masks.get("source") == "none" or own_keys:
         return dict(values)
@@ -205,17 +209,17 @@ def _keep_unmasked(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _place_paths(values: Mapping[str, Any], imported: Imported, output: Path) -> dict[str, Any]:
     """A `[[data]]` table with its paths as seen from the new file."""
-    base, here = output.absolute().parent, imported.source.absolute()
-    here = here if here.is_dir() else here.parent
+    base, source_folder = output.absolute().parent, imported.source.absolute()
+    source_folder = source_folder if source_folder.is_dir() else source_folder.parent
 
     def place_value(name: str, value: Any) -> Any:
         if isinstance(value, Mapping):
             inner = "path" if name == "regions" else ""
             return {key: place_value(inner or key, entry) for key, entry in value.items()}
-        plain = name in PATHS or (name == "masks" and value not in ("alpha", "sidecar", "none"))
-        if not plain or not isinstance(value, str) or value in imported.manifests:
+        is_path = name in PATHS or (name == "masks" and value not in ("alpha", "sidecar", "none"))
+        if not is_path or not isinstance(value, str) or value in imported.manifests:
             return value
-        return _make_relative(here / value, base)
+        return _make_relative(source_folder / value, base)
 
     return {name: place_value(name, value) for name, value in values.items()}
 
@@ -258,16 +262,16 @@ class _Sources:
         """Its options by name, and the line where it is one."""
         notes = self.notes_by_key.get(key, [])
         names = list(dict.fromkeys(_clean_text(note.option.rpartition(".")[2]) for note in notes))
-        where = f", line {notes[0].line}" if len(notes) == 1 and notes[0].line else ""
-        return f"{', '.join(names)}{where}" if names else ""
+        line_note = f", line {notes[0].line}" if len(notes) == 1 and notes[0].line else ""
+        return f"{', '.join(names)}{line_note}" if names else ""
 
 
 def _describe_note(note: Note) -> str:
     """A note on one line: option, value, line, what became of it."""
     hidden = note.option.endswith(SECRET) and note.value
     value = "..." if hidden else textwrap.shorten(f"{note.value!r}", 60, placeholder="...")
-    where = f" (line {note.line})" if note.line else ""
-    return _clean_text(f"{note.option} = {value}{where}: {note.message}")
+    line_note = f" (line {note.line})" if note.line else ""
+    return _clean_text(f"{note.option} = {value}{line_note}: {note.message}")
 
 
 def _clean_text(text: str) -> str:

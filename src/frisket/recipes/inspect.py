@@ -94,9 +94,9 @@ def inspect(
             clips, faults = _look_at_set(data_set, pages, workers, progress)
             entries += clips
             set_findings += faults
-        entries, beside = _compare(config, entries)
+        entries, comparisons = _compare(config, entries)
         set_findings += [
-            *beside,
+            *comparisons,
             *_find_unused_regions(weights, [entry.facts for entry in entries]),
         ]
         if encode is not None:
@@ -116,14 +116,14 @@ def _open_set(
 ) -> _DataSet:
     """The clips of a `[[data]]` table, how they are looked at, and what is wrong with the files."""
     clipset = clipset_of(config, config.data[number], family, source)
-    there, faults = _find(clipset)
-    chosen, more = _choose(clipset, there.clips if there else [])
+    findings_there, faults = _find(clipset)
+    selection, more = _choose(clipset, findings_there.clips if findings_there else [])
     looker = Looker(
         *(clipset, family.variants[source.variant].grid, weights),
         swapped=config.swap.rate > 0,
-        left=frozenset((*chosen.left, *chosen.doubted)),
+        left=frozenset((*selection.left, *selection.doubted)),
     )
-    clips = _list_clips(there.clips if there else [], chosen)
+    clips = _list_clips(findings_there.clips if findings_there else [], selection)
     return _DataSet(number, looker, clips, [*faults, *more])
 
 
@@ -143,16 +143,17 @@ def _look_at_set(
         )
         progress("clips", count, len(clips))
     faults = [fault for fault in data_set.faults if not fault.clip]
-    faults += [fault for gone in of_clips.values() for fault in gone]  # of clips that are not there
+    # What is left is of clips that are not there.
+    faults += [fault for clip_faults in of_clips.values() for fault in clip_faults]
     return entries, faults
 
 
 def _write_pages(
     config: Config, pages: Pages, entries: Sequence[_Entry], findings: Sequence[Finding]
 ) -> None:
-    held = {entries[index].clip.name for index in _find_held(config, entries)}
+    held_names = {entries[index].clip.name for index in _find_held(config, entries)}
     clips = [(entry.looker, entry.clip, entry.facts, entry.place) for entry in entries]
-    pages.write(config, clips, findings, held)
+    pages.write(config, clips, findings, held_names)
 
 
 def _choose(clipset: Clipset, clips: Sequence[ClipFiles]) -> tuple[SelectedClips, list[Finding]]:
@@ -166,17 +167,17 @@ def _choose(clipset: Clipset, clips: Sequence[ClipFiles]) -> tuple[SelectedClips
         ]
 
 
-def _list_clips(discovered: Sequence[ClipFiles], chosen: SelectedClips) -> list[ClipFiles]:
+def _list_clips(discovered: Sequence[ClipFiles], selection: SelectedClips) -> list[ClipFiles]:
     """Every clip, those left out too, with the masks it is trained with."""
-    clips = {clip.name: clip for clip in chosen.clips}
+    clips = {clip.name: clip for clip in selection.clips}
     return [clips.get(clip.name, clip) for clip in discovered]
 
 
 def _add_faults(facts: ClipFacts, faults: Sequence[Finding]) -> ClipFacts:
     """With the faults of its files; a caption that cannot be read is not missing besides."""
     if any(fault.kind == "caption encoding" for fault in faults):
-        kept = tuple(fault for fault in facts.findings if fault.kind != "uncaptioned")
-        facts = replace(facts, findings=kept)
+        kept_findings = tuple(fault for fault in facts.findings if fault.kind != "uncaptioned")
+        facts = replace(facts, findings=kept_findings)
     return facts.with_findings(faults)
 
 
@@ -195,28 +196,33 @@ def _find(clipset: Clipset) -> tuple[Findings | None, list[Finding]]:
     try:
         with collecting() as refusals:
             try:
-                there = search(masks=how.source, folders=how.folders)
+                findings_there = search(masks=how.source, folders=how.folders)
             except MasksNotFound as error:
                 fix = "Training refuses to start like this: correct the folder or the names."
                 faults.append(Finding("no mask at all", "error", "", str(error), fix))
                 refusals.clear()
-                there = search(masks="none", folders={})
+                findings_there = search(masks="none", folders={})
     except (ValueError, OSError) as error:  # ClipsNotFound, BadMedia and BadCaption among them
         fix = "Mend this first, then inspect again."
         return None, [*faults, Finding("unreadable", "error", "", str(error), fix)]
     faults += [
         _explain_refusal(clip, error) for clip, error in refusals if not isinstance(error, BadMedia)
     ]
-    lacking = [clip.name for clip in there.clips if not clip.masks and not clip.alpha]
-    orphans = {_name_orphan(path, clipset): path for path in there.orphans}
-    linked = look_at_links(there.outside, clipset.clips)
+    lacking = [clip.name for clip in findings_there.clips if not clip.masks and not clip.alpha]
+    orphans = {_name_orphan(path, clipset): path for path in findings_there.orphans}
+    linked = look_at_links(findings_there.outside, clipset.clips)
     hints = [
         Finding(
             hint.kind, "warning" if hint.grave else "note", "", f"{hint.message}.", f"{hint.fix}."
         )
-        for hint in there.hints
+        for hint in findings_there.hints
     ]
-    return there, [*faults, *look_at_orphans(orphans, lacking, clipset.clips), *linked, *hints]
+    return findings_there, [
+        *faults,
+        *look_at_orphans(orphans, lacking, clipset.clips),
+        *linked,
+        *hints,
+    ]
 
 
 def _explain_refusal(clip: str, error: ValueError) -> Finding:
@@ -230,8 +236,8 @@ def _name_orphan(path: Path, clipset: Clipset) -> str:
     for root in (*clipset.masking.folders.values(), clipset.clips):
         if path.is_relative_to(root):
             relative = path.relative_to(root)
-            whole = relative if path.is_dir() else relative.with_suffix("")
-            return plain(whole.as_posix())
+            path_name = relative if path.is_dir() else relative.with_suffix("")
+            return plain(path_name.as_posix())
     return plain(path.stem)
 
 
@@ -304,12 +310,12 @@ def _compare_within(config: Config, entries: Sequence[_Entry]) -> Iterator[tuple
 def _compare_looks(config: Config, entries: Sequence[_Entry]) -> Iterator[tuple[int, Finding]]:
     """Clips that look like another of any table, with the number of their own."""
     sealed = [index for index, entry in enumerate(entries) if entry.facts.seal]
-    held = _find_held(config, entries)
+    held_indices = _find_held(config, entries)
     for place, finding in look_at_twins(
         [entries[index].facts.name for index in sealed],
         [seal for index in sealed if (seal := entries[index].facts.seal)],
         [entries[index].set for index in sealed],
-        frozenset(count for count, index in enumerate(sealed) if index in held),
+        frozenset(count for count, index in enumerate(sealed) if index in held_indices),
     ):
         yield entries[sealed[place]].set, finding
 
@@ -344,10 +350,10 @@ def _find_held(config: Config, entries: Sequence[_Entry]) -> set[int]:
         for _, entry in trained
     ]
     try:
-        held = pick_held(items, config.validation.holdout)[1]
+        held_items = pick_held(items, config.validation.holdout)[1]
     except ValueError:  # training says so
         return set()
-    return {trained[position][0] for position in held}
+    return {trained[position][0] for position in held_items}
 
 
 def _find_unused_regions(weights: RegionWeights, facts: Sequence[ClipFacts]) -> Iterator[Finding]:

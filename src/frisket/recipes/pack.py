@@ -56,7 +56,7 @@ def pack(options: PackOptions, progress: Progress = lambda *_: None) -> list[str
         raise BadSet(f"{source}: is read as {kind}, which has no columns; leave their names out")
     read = _load_format(kind, "--from").read(source, options.columns)
     _check_links(read, follow=options.follow_links)
-    contents = look(read, lambda done: progress("look", done, done))
+    contents = look(read, lambda count: progress("look", count, count))
     _check_fits(read, contents, target, options.to)
     lines = [f"{source}: read as {kind}, {len(contents.prints)} clips", *read.notes]
     entries = _count_entries(read, len(contents.prints), progress)
@@ -86,8 +86,8 @@ def _find_kind(source: Path) -> str:
     fitting = [name for name in FORMATS.names() if FORMATS.load(name).matches(source)]
     fitting = [name for name in fitting if name != ANY] or fitting
     if not fitting:
-        known = ", ".join(f"{kind}: {FORMATS.load(kind).summary}" for kind in FORMATS.names())
-        raise BadSet(f"{source}: is stored in no known way ({known}); name a folder or such a file")
+        kinds = ", ".join(f"{kind}: {FORMATS.load(kind).summary}" for kind in FORMATS.names())
+        raise BadSet(f"{source}: is stored in no known way ({kinds}); name a folder or such a file")
     if len(fitting) > 1:
         raise BadSet(
             f"{source}: may be read as {' or as '.join(fitting)}; say which with --from, or name"
@@ -154,18 +154,18 @@ def _check_room(draft: Path, contents: SetContents) -> None:
 
 def _check_same(before: SetContents, after: SetContents, to: str) -> None:
     names = before.prints.keys() | after.prints.keys()
-    lost = sorted(name for name in names if before.prints.get(name) != after.prints.get(name))
-    if lost:
+    lost_names = sorted(name for name in names if before.prints.get(name) != after.prints.get(name))
+    if lost_names:
         raise BadSet(
-            f"clip {lost[0]!r} does not come back from {to} as it was ({len(lost)} in all), for a"
-            " file of its name means something else there; rename it"
+            f"clip {lost_names[0]!r} does not come back from {to} as it was ({len(lost_names)} in"
+            " all), for a file of its name means something else there; rename it"
         )
 
 
 def _count_entries(read: Packed, count: int, progress: Progress) -> Iterator[SetEntry]:
-    for done, entry in enumerate(read.entries(), 1):
+    for number, entry in enumerate(read.entries(), 1):
         yield entry
-        progress("pack", done, count)
+        progress("pack", number, count)
 
 
 def _name(output: Path, target: Format, entries: Iterator[SetEntry]) -> None:

@@ -24,7 +24,7 @@ from frisket.recipes.train import train
 from frisket.runs import quickstart_data
 from frisket.runs.background_bank import sample_bank
 from frisket.runs.prepare import source_of
-from frisket.runs.samples import load as load_parts
+from frisket.runs.sampling.samples import load as load_parts
 from frisket.scoring.quickstart_page import QuickstartResult, build_draft_page, build_page
 
 MASKS = 'data.0.masks={source="folder", path="masks"}'
@@ -131,9 +131,9 @@ def quickstart(
     prepare_bank(first, progress)
     base = look_at_base(first)
     write(base)
-    for done, (job, result) in enumerate(_train_all(jobs, workers), 1):
+    for count, (job, result) in enumerate(_train_all(jobs, workers), 1):
         results[job.variant, job.seed] = result
-        progress("training four ways", done, len(jobs))
+        progress("training four ways", count, len(jobs))
         write(base)
     return report
 
@@ -198,5 +198,5 @@ def look_at_base(config: Any) -> QuickstartResult:
 
 def _measure(family: Any, parts: Parts, seconds: float, mib: float) -> QuickstartResult:
     """Scores and pictures of one model, beside what its training took."""
-    scores, plain, placed = quickstart_data.measure(family, parts)
-    return QuickstartResult(scores, seconds, mib, plain, placed)
+    scores, plain_scores, placed_scores = quickstart_data.measure(family, parts)
+    return QuickstartResult(scores, seconds, mib, plain_scores, placed_scores)

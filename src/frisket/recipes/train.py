@@ -24,10 +24,10 @@ from frisket.runs.card import write_card
 from frisket.runs.checkpointing import add_hooks, check_resumable, resume, save_adapter
 from frisket.runs.epochs import count_steps, rates_of
 from frisket.runs.prepare import Prepared, prepare, source_of
-from frisket.runs.previews import prepare_previews
 from frisket.runs.refusals import memory_of, stop_if_refused
 from frisket.runs.run_record import write_banner
-from frisket.runs.sampler import files_of
+from frisket.runs.sampling.previews import prepare_previews
+from frisket.runs.sampling.sampler import files_of
 from frisket.runs.training_parts import build_trainer, load_adapted, may_idle
 from frisket.training.distributed import Team, assemble
 from frisket.training.lock import lock_folder
@@ -143,8 +143,8 @@ def _prepare(
     """The configuration with its epochs counted out in steps, and the data, cached."""
     if prepared is None:
 
-        def report_stage(stage: str, done: int, total: int) -> None:
-            progress(stage, done, total, {})
+        def report_stage(stage: str, count: int, total: int) -> None:
+            progress(stage, count, total, {})
 
         prepared = team.first(lambda: prepare(config, progress=report_stage))
     config = count_steps(config, prepared.items, processes=team.accelerator.num_processes)

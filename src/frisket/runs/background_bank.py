@@ -16,7 +16,7 @@ from frisket.families.base import Family, Source
 from frisket.inference.generate import Picture, sample
 from frisket.inference.sample_specs import build_spec
 from frisket.media.frames import write_image, write_video
-from frisket.runs.sampler import embed_prompts, load_sampler, plan_of
+from frisket.runs.sampling.sampler import embed_prompts, load_sampler, plan_of
 
 
 def key_of(config: Config, source: Source, size: tuple[int, int, int]) -> str:

@@ -23,8 +23,8 @@ from frisket.runs.identity import (
     tell_changes,
 )
 from frisket.runs.prepare import Prepared
-from frisket.runs.previews import Previews
 from frisket.runs.run_page import RunPage
+from frisket.runs.sampling.previews import Previews
 from frisket.training.checkpoint import CheckpointError, read, read_manifest
 from frisket.training.plan import Hooks
 from frisket.training.trainer import Trainer

@@ -11,8 +11,8 @@ from frisket.families.base import FAMILIES
 from frisket.inference.sample_specs import SampleSpec, check
 from frisket.media.files import find
 from frisket.runs.prepare import clipset_of, source_of
-from frisket.runs.prompt_file import PromptLine
-from frisket.runs.samples import build_specs
+from frisket.runs.sampling.prompt_file import PromptLine
+from frisket.runs.sampling.samples import build_specs
 
 OF_CAPTIONS = "captions of the training clips"
 CAPTIONS = 4  # that are sampled where nothing else names the subject

@@ -17,8 +17,8 @@ from frisket.inference.grids import save
 from frisket.inference.sample_specs import references
 from frisket.progress import Progress
 from frisket.runs.methods.focusing import read_focus
-from frisket.runs.sampler import free, load_sampler, load_waiting, plan_of
-from frisket.runs.samples import slug
+from frisket.runs.sampling.sampler import free, load_sampler, load_waiting, plan_of
+from frisket.runs.sampling.samples import slug
 from frisket.scoring.attention.reading import (
     AttentionReading,
     ModelReading,

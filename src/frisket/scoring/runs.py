@@ -14,7 +14,7 @@ from frisket.disk.untrusted import BadText, parse_json, show
 from frisket.families.base import FAMILIES, Family, Source
 from frisket.media.files import ClipsNotFound, MasksNotFound
 from frisket.runs.prepare import Prepared, prepare, source_of
-from frisket.runs.sampler import check_loras, files_of
+from frisket.runs.sampling.sampler import check_loras, files_of
 
 FOLDERLESS = ("alpha", "sidecar", "listed")  # masks that lie with their clips
 

@@ -33,7 +33,7 @@ def build_app(studio: Studio, credentials: Credentials) -> FastAPI:
     """The application, guarded; `studio` starts and ends with it."""
 
     @asynccontextmanager
-    async def live(_: FastAPI) -> AsyncIterator[None]:
+    async def run_studio(_: FastAPI) -> AsyncIterator[None]:
         studio.jobs.open()
         yield
         studio.jobs.close()
@@ -41,11 +41,12 @@ def build_app(studio: Studio, credentials: Credentials) -> FastAPI:
         await studio.serve.close()
 
     # No pages of documentation: they would load scripts from elsewhere.
-    app = FastAPI(lifespan=live, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(lifespan=run_studio, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.studio = studio
-    for module in pkgutil.iter_modules(routes.__path__):
-        router: APIRouter = import_module(f"{routes.__name__}.{module.name}").router
-        app.include_router(router, prefix="/api")
+    for module in pkgutil.walk_packages(routes.__path__, f"{routes.__name__}."):
+        if not module.ispkg:
+            router: APIRouter = import_module(module.name).router
+            app.include_router(router, prefix="/api")
     app.add_api_route("/", _send_index, methods=["GET"], include_in_schema=False)
     app.add_api_route("/assets/{name}", _send_asset, methods=["GET"], include_in_schema=False)
     app.add_middleware(Guard, credentials=credentials)

@@ -59,7 +59,7 @@ class EventStream:
             self._closed = True
             readers = list(self._readers)
         for reader in readers:
-            _call(reader.loop, _end, reader.queue)
+            _call(reader.loop, _send_end, reader.queue)
 
     async def read(self, last: int | None) -> AsyncIterator[str]:
         """The frames after event `last`, then those to come; `refetch` where some are gone."""
@@ -70,13 +70,8 @@ class EventStream:
         try:
             if self._closed:
                 return
-            oldest = ring[0].number if ring else newest + 1
-            lost = last is not None and (last > newest or last + 1 < oldest)
-            yield f"id: {newest}\nevent: {'refetch' if lost else 'hello'}\ndata: {{}}\n\n"
-            if last is not None and not lost:
-                for event in ring:
-                    if event.number > last:
-                        yield event.text
+            for text in _catch_up(ring, newest, last):
+                yield text
             while True:
                 try:
                     next_event = await asyncio.wait_for(reader.queue.get(), KEEPALIVE)
@@ -91,6 +86,16 @@ class EventStream:
                 self._readers.remove(reader)
 
 
+def _catch_up(ring: list[Event], newest: int, last: int | None) -> list[str]:
+    """The first frames of a reader whose last event was `last`; None: it has none yet."""
+    oldest = ring[0].number if ring else newest + 1
+    has_gap = last is not None and (last > newest or last + 1 < oldest)
+    first = f"id: {newest}\nevent: {'refetch' if has_gap else 'hello'}\ndata: {{}}\n\n"
+    if last is None or has_gap:
+        return [first]
+    return [first, *(event.text for event in ring if event.number > last)]
+
+
 def _call(loop: asyncio.AbstractEventLoop, *call: Any) -> None:
     try:
         loop.call_soon_threadsafe(*call)
@@ -100,12 +105,12 @@ def _call(loop: asyncio.AbstractEventLoop, *call: Any) -> None:
 
 def _put(queue: asyncio.Queue[Event | None], event: Event) -> None:
     if queue.full():  # the page is asked to come back: its last id is too old by then, or it is not
-        _end(queue)
+        _send_end(queue)
     else:
         queue.put_nowait(event)
 
 
-def _end(queue: asyncio.Queue[Event | None]) -> None:
+def _send_end(queue: asyncio.Queue[Event | None]) -> None:
     while queue.full():
         queue.get_nowait()
     queue.put_nowait(None)

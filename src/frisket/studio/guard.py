@@ -64,7 +64,7 @@ class Guard:
     """Refuses by default: every path but the start and the page's own code needs the cookie."""
 
     def __init__(self, app: ASGIApp, credentials: Credentials) -> None:
-        """Stand before `app`."""
+        """Stand before `app`: what has the credentials goes through to it."""
         self.app, self.credentials = app, credentials
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

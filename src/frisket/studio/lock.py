@@ -34,7 +34,7 @@ class FolderLock:
     file: TextIOWrapper
     owner: str
 
-    def announce(self, address: str) -> None:
+    def publish_address(self, address: str) -> None:
         """Say under which address the page is; without its token: others may read the file."""
         self.file.seek(0)
         self.file.truncate(0)
@@ -75,15 +75,15 @@ def lock_home(home: Path) -> Iterator[FolderLock]:
             )
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         lock = FolderLock(file, f"process {os.getpid()} on {socket.gethostname()} since {since}")
-        lock.announce("")
+        lock.publish_address("")
         yield lock
 
 
 def _describe_owner(home: Path, contents: str) -> str:
     owner, _, address = contents.partition("\n")
-    where = f"at {address.strip()}" if address.strip() else "and is starting"
+    state = f"at {address.strip()}" if address.strip() else "and is starting"
     return (
-        f"{home.parent} is open in a studio already ({owner or 'another process'}) {where}; the"
+        f"{home.parent} is open in a studio already ({owner or 'another process'}) {state}; the"
         " whole address, with its token, stands in the terminal where that one was started. Use it,"
         " or end it there with Ctrl-C: its jobs go on"
     )

@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any, Literal
 
 Lane = Literal["quick", "model", "plan"]
-Progress = Callable[[str, int, int], None]
+ServeProgress = Callable[[str, int, int], None]
 LINE = 1 << 22  # bytes of the longest line
 GRACE = 3.0  # seconds a child has to end by itself
 
@@ -34,7 +34,7 @@ class Reply:
 @dataclass(slots=True)
 class _Waiting:
     answer: "asyncio.Future[Reply]"
-    progress: Progress | None
+    progress: ServeProgress | None
     process: Process | None = None  # the one it was sent to
 
 
@@ -80,7 +80,7 @@ class _Child:
             while line := await process.stdout.readline():
                 message = json.loads(line)
                 body = await process.stdout.readexactly(int(message.get("bytes", 0)))
-                self._hear(message, body)
+                self._listen(message, body)
         except (ValueError, asyncio.IncompleteReadError):
             process.kill()
         await process.wait()
@@ -91,7 +91,7 @@ class _Child:
             if waiting.process is process and not waiting.answer.done():
                 waiting.answer.set_exception(ServeError(fault))
 
-    def _hear(self, message: dict[str, Any], body: bytes) -> None:
+    def _listen(self, message: dict[str, Any], body: bytes) -> None:
         waiting = self.waiting.get(int(message.get("id", -1)))
         if waiting is None or waiting.answer.done():
             return
@@ -142,7 +142,7 @@ class ServePool:
         *,
         body: bytes = b"",
         lane: Lane = "quick",
-        progress: Progress | None = None,
+        progress: ServeProgress | None = None,
     ) -> Reply:
         """Have something done. ServeError says what is wrong with it; a cancelled call is told."""
         child = self._children.setdefault(lane, _Child())
@@ -161,5 +161,5 @@ class ServePool:
             del child.waiting[number]
 
     async def close(self) -> None:
-        """End all children."""
+        """End all children, by force those that take longer than GRACE seconds."""
         await asyncio.gather(*(child.stop() for child in self._children.values()))

@@ -4,8 +4,9 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from frisket.studio.events import EventStream
 from frisket.studio.jobs.queue import JobQueue
@@ -29,7 +30,7 @@ class Studio:
 
     @property
     def root(self) -> Path:
-        """The opened folder."""
+        """The opened folder, absolute; ids stand for paths below it."""
         return self.workspace.root
 
     @property
@@ -49,3 +50,6 @@ def get_studio(request: Request) -> Studio:
     """The studio that a request is about."""
     studio: Studio = request.app.state.studio
     return studio
+
+
+OpenStudio = Annotated[Studio, Depends(get_studio)]  # the studio, as a route asks for it

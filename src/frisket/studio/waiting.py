@@ -5,11 +5,11 @@ from typing import Any
 
 from fastapi import HTTPException, Request
 
-from frisket.studio.serve_pool import Lane, Progress, Reply
+from frisket.studio.serve_pool import Lane, Reply, ServeProgress
 from frisket.studio.state import Studio
 
 LOOK = 0.05  # seconds between two looks whether the page has gone on
-GONE = 499  # the client closed the request; nobody reads it
+CLIENT_GONE = 499  # the client closed the request; nobody reads it
 
 
 async def call_while_wanted(
@@ -20,7 +20,7 @@ async def call_while_wanted(
     *,
     body: bytes = b"",
     lane: Lane = "quick",
-    progress: Progress | None = None,
+    progress: ServeProgress | None = None,
 ) -> Reply:
     """`studio.serve.call`, given up when the page aborts its request; ServeError as there."""
     call = asyncio.ensure_future(
@@ -28,11 +28,11 @@ async def call_while_wanted(
     )
     try:
         while True:
-            done, _ = await asyncio.wait({call}, timeout=LOOK)
-            if done:
+            finished_calls, _ = await asyncio.wait({call}, timeout=LOOK)
+            if finished_calls:
                 return call.result()
             if await request.is_disconnected():
-                raise HTTPException(GONE, "nobody waits for it")
+                raise HTTPException(CLIENT_GONE, "nobody waits for it")
     finally:
         if not call.done():
             call.cancel()

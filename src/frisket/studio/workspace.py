@@ -35,7 +35,7 @@ class ClipSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class WorkspaceClip:
     """A picture or video; `name` is its path below the clip folder without suffix."""
 
     id: str
@@ -50,44 +50,44 @@ class Workspace:
     """What lies in one folder; looked at anew when it is listed."""
 
     root: Path
-    _clips: dict[str, Clip] = field(default_factory=dict)
+    _clips: dict[str, WorkspaceClip] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.root = self.root.resolve()
 
-    def configs(self) -> list[Path]:
+    def list_configs(self) -> list[Path]:
         """The configurations in the folder itself, by name."""
         return [path for path in sorted(self.root.glob("*.toml")) if _read_data(path) is not None]
 
-    def sets(self) -> list[ClipSet]:
+    def list_sets(self) -> list[ClipSet]:
         """The data sets of all configurations; without one, the folder's own pictures."""
         sets = [
             self._describe(config, index, entry)
-            for config in self.configs()
+            for config in self.list_configs()
             for index, entry in enumerate(_read_data(config) or [])
         ]
         return sets or [self._describe_bare()]
 
     def get_set(self, set_id: str) -> ClipSet:
         """A data set by its id; UnknownId where there is none."""
-        for each in self.sets():
-            if each.id == set_id:
-                return each
+        for clip_set in self.list_sets():
+            if clip_set.id == set_id:
+                return clip_set
         raise UnknownId(f"no data set has the id {set_id!r}")
 
-    def list_clips(self, clip_set: ClipSet) -> list[Clip]:
+    def list_clips(self, clip_set: ClipSet) -> list[WorkspaceClip]:
         """The clips of a set in the trainer's order; none where its folder is missing or empty."""
         folder = clip_set.clips
         if is_manifest(folder):
             return self._list_manifest(clip_set)
         if not folder.is_dir():
             return []
-        own = {clip_set.masks.resolve()} if clip_set.masks else set()
+        mask_folders = {clip_set.masks.resolve()} if clip_set.masks else set()
         left = Leftovers()
         try:
             with collecting():
                 media = walk_media(
-                    folder, skip=frozenset(own - {folder}), leaf=is_sidecar, left=left
+                    folder, skip=frozenset(mask_folders - {folder}), leaf=is_sidecar, left=left
                 )
                 paths = list_clips(folder, list(media), left)
         except ClipsNotFound:
@@ -96,21 +96,21 @@ class Workspace:
         self.remember(clips)
         return clips
 
-    def remember(self, clips: Iterable[Clip]) -> None:
+    def remember(self, clips: Iterable[WorkspaceClip]) -> None:
         """Know clips that were listed elsewhere, those of manifests among them."""
         self._clips.update((clip.id, clip) for clip in clips)
 
-    def get_clip(self, clip_id: str) -> Clip:
+    def get_clip(self, clip_id: str) -> WorkspaceClip:
         """A clip by its id; UnknownId where there is none, or its file has gone."""
         if clip_id not in self._clips:
-            for each in self.sets():
-                self.list_clips(each)
+            for clip_set in self.list_sets():
+                self.list_clips(clip_set)
         clip = self._clips.get(clip_id)
         if clip is None or not clip.path.exists():
             raise UnknownId(f"no clip has the id {clip_id!r}")
         return clip
 
-    def _list_manifest(self, clip_set: ClipSet) -> list[Clip]:
+    def _list_manifest(self, clip_set: ClipSet) -> list[WorkspaceClip]:
         try:
             lines = read_manifest(clip_set.clips)
         except (ValueError, OSError):  # the data page says what is wrong with it
@@ -134,11 +134,11 @@ class Workspace:
         clips = inner if inner.is_dir() or not _has_media(self.root) else self.root
         return ClipSet(make_id("", "0"), clips.name, clips, self.root / "masks", None, 0)
 
-    def _make_clip(self, clip_set: ClipSet, path: Path, name: str) -> Clip:
+    def _make_clip(self, clip_set: ClipSet, path: Path, name: str) -> WorkspaceClip:
         video = path.is_dir() or path.suffix.lower() in VIDEOS
-        below = path.is_relative_to(clip_set.clips)
-        place = path.relative_to(clip_set.clips) if below else Path(name)
-        return Clip(make_clip_id(clip_set.id, place), clip_set.id, name, path, video)
+        below_clips = path.is_relative_to(clip_set.clips)
+        place = path.relative_to(clip_set.clips) if below_clips else Path(name)
+        return WorkspaceClip(make_clip_id(clip_set.id, place), clip_set.id, name, path, video)
 
 
 def _has_media(folder: Path) -> bool:
@@ -167,6 +167,6 @@ def _read_data(path: Path) -> list[dict[str, Any]] | None:
     except (OSError, ValueError):
         return None
     tables = [data] if isinstance(data, dict) else data
-    if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         return None
     return tables

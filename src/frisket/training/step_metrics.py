@@ -62,7 +62,7 @@ def measure_clips(step: Step) -> Tensor:
 
 
 def note_step(
-    micros: Sequence[MicroBatch], measured: Sequence[Tensor], device: torch.device
+    micros: Sequence[MicroBatch], step_values: Sequence[Tensor], device: torch.device
 ) -> dict[str, Any]:
     """What the record of a step says besides its numbers: its clips, and the memory held.
 
@@ -70,7 +70,7 @@ def note_step(
     its clips, t and `measure_clips`. Of several processes each knows its own clips alone.
     `device_mib` is what is reserved on a card, `resident_mib` the most main memory so far.
     """
-    pairs = torch.cat([values.t() for values in measured]).tolist()
+    pairs = torch.cat([values.t() for values in step_values]).tolist()
     clips: list[dict[str, Any]] = []
     for batch in (micro.batch for micro in micros):
         for place, name in enumerate(batch.names):

@@ -170,7 +170,7 @@ class Trainer:
         mode(self.optimizer, training=True)
         micros = self.lay(group)
         sums: dict[str, Tensor] = {}
-        measured: list[Tensor] = []
+        step_values: list[Tensor] = []
         for index, micro in enumerate(micros):
             last = index == len(micros) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.denoiser):
@@ -180,10 +180,10 @@ class Trainer:
                 self._backward(loss * (micro.share * self.accelerator.num_processes))
             for name, value in sum_metrics(micro, {"loss": loss, **values}, step).items():
                 sums[name] = sums[name] + value if name in sums else value
-            measured.append(measure_clips(step))
+            step_values.append(measure_clips(step))
         totals = mean_metrics(sums)
         self.zero_weight_samples += int(totals.pop("silent"))
-        self.notes = note_step(micros, measured, self.accelerator.device)
+        self.notes = note_step(micros, step_values, self.accelerator.device)
         totals["lr"] = float(self.optimizer.param_groups[0]["lr"])  # before the schedule moves it
         names = ", ".join(name for batch in group for name in batch.names)
         return totals | self._update(totals, names)

@@ -17,7 +17,7 @@ from frisket.inference.methods.freefuse import method
 from frisket.inference.methods.freefuse.bias import Bias
 from frisket.inference.methods.freefuse.method import FreeFuse, FuseOptions
 from frisket.inference.sample_specs import SampleSpec, build_spec
-from frisket.runs.sampler import attach_loras
+from frisket.runs.sampling.sampler import attach_loras
 
 PROMPT = "a red fox on a stone wall"
 PHRASES = {PROMPT: ((1,), (2, 3))}

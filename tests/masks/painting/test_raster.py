@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frisket.masks.painting.raster import GRID, Span, capsule, disc_spans, polygon_spans, snap
+from frisket.masks.painting.raster import GRID, PixelRun, capsule, disc_spans, polygon_spans, snap
 from frisket.masks.painting.strokes import apply, read_edit
 
 CASES = json.loads((Path(__file__).parent / "strokes.json").read_text(encoding="utf-8"))
@@ -22,7 +22,7 @@ DISCS = st.tuples(PLACES, PLACES, RADII)
 POLYGONS = st.lists(st.tuples(PLACES, PLACES), min_size=3, max_size=8)
 
 
-def fill(spans: list[Span], width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
+def fill(spans: list[PixelRun], width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
     pixels = np.zeros((height, width), np.int32)
     for y, start, stop in spans:
         assert 0 <= y < height

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from frisket.cli.app import app
 from frisket.masks.painting.strokes import IDS, apply, read_edit
 from frisket.recipes.masks.replay import NoEdits, replay
-from frisket.studio.documents.base import MaskDocument, Patch, Tile
+from frisket.studio.documents.base import MaskDocument, MaskPatch, Tile
 from frisket.studio.documents.opening import open_document
 from frisket.studio.state import Studio
 from frisket.studio.workspace import Workspace
@@ -63,7 +63,7 @@ def paint(folder: Path, edits: list[dict[str, Any]]) -> None:
     for edit in (edits[0], *edits[3:]) if len(edits) > 3 else edits:
         apply(read_edit(edit, ids.size), ids)
     height, width = ids.shape
-    patch = Patch(width, height, (Tile(IDS, 0, 0, ids),), tuple(edits))
+    patch = MaskPatch(width, height, (Tile(IDS, 0, 0, ids),), tuple(edits))
     document.write(0, patch, snapshot.description.revision)
 
 

@@ -121,7 +121,7 @@ def test_last_lines_are_text_whatever_was_printed(tmp_path):
 )
 def test_an_end_is_judged_by_the_report(tmp_path, events, stop, returncode, state, message):
     job = Job("id", JobSpec("train", "t", ["train"]), tmp_path, 0.0, launching=1.0)
-    job.stop_asked = stop
+    job.stop_requested = stop
     append(job.report, *({"at": 2.0, **event} for event in events))
     job.report.read()
     ending = judge_end(job, returncode)

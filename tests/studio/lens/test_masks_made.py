@@ -19,8 +19,6 @@ from frisket.media.files import find
 from frisket.recipes.masks.folder import BadMaskOption
 from frisket.recipes.masks.judge import judge_masks
 from frisket.recipes.masks.make import MaskingResult, make_masks
-from frisket.recipes.masks.review import STANDINGS
-from frisket.studio.review import queue
 from frisket.studio.review.making import BadMaking, build_call, describe_form
 from frisket.studio.sets.plan import plan_of
 from frisket.studio.workspace import Workspace
@@ -78,7 +76,6 @@ def queue_of(client: TestClient) -> dict[str, dict[str, Any]]:
 
 
 def test_the_worst_first_and_verdicts_count(made: Path, client: TestClient) -> None:
-    assert queue.STANDINGS == STANDINGS
     doubt(made / "masks" / "ada.json")
     answer = client.get(f"/api/sets/{set_id(client)}/queue").json()
     assert [entry["name"] for entry in answer["entries"]] == ["sky", "ada", "hand"]
@@ -136,7 +133,7 @@ def test_an_accepted_mask_is_kept_under_other_settings(made: Path) -> None:
 
 
 def test_the_form_is_the_model_and_paths_never_come_from_the_page(made: Path) -> None:
-    plan = plan_of(Workspace(made).sets()[0])
+    plan = plan_of(Workspace(made).list_sets()[0])
     fields = {field["name"]: field for field in describe_form(plan)["fields"]}
     assert fields["cleanup.threshold"]["kind"] == "number"
     assert fields["combine"]["choices"][0] == "union"

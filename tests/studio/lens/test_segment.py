@@ -23,7 +23,7 @@ from frisket.recipes.masks import propose
 from frisket.recipes.masks.point import lay_region, point_mask
 from frisket.recipes.masks.propose import Proposer, SegmentPrompt, name_backend
 from frisket.recipes.serve.ops.segment import OPS
-from frisket.recipes.serve.session import Reply, Session
+from frisket.recipes.serve.session import Answer, Session
 from frisket.studio.settings import read_settings, remember_models
 
 PHOTOS = Path(__file__).parents[3] / "examples" / "photos"
@@ -51,7 +51,7 @@ def session() -> Session:
     return Session(lambda *_: None)
 
 
-def read(reply: Reply) -> list[NDArray[np.uint8]]:
+def read(reply: Answer) -> list[NDArray[np.uint8]]:
     masks, start = [], 0
     for length in reply.value["lengths"]:
         pixels = zlib.decompress(reply.body[start : start + length])

@@ -19,7 +19,7 @@ from frisket.inspection.lens.view import lay_saved, open_lens, open_window, weig
 from frisket.losses.weighting import weigh
 from frisket.media.frames import write_video, writing_labels
 from frisket.recipes.serve.ops.weights import MOST_PIXELS, OPS, BadLabels
-from frisket.recipes.serve.session import Reply, Session
+from frisket.recipes.serve.session import Answer, Session
 from frisket.runs.prepare import prepare
 
 PHOTOS = Path(__file__).parents[3] / "examples" / "photos"
@@ -31,7 +31,7 @@ def session() -> Session:
     return Session(lambda *_: None)
 
 
-def see(session: Session, args: dict[str, Any], *parts: NDArray[np.uint8], **more: Any) -> Reply:
+def see(session: Session, args: dict[str, Any], *parts: NDArray[np.uint8], **more: Any) -> Answer:
     deflated = [zlib.compress(part.tobytes(), 1) for part in parts]
     session.body = b"".join(deflated)
     if parts:
@@ -40,7 +40,7 @@ def see(session: Session, args: dict[str, Any], *parts: NDArray[np.uint8], **mor
     return OPS["weights.see"](session, args | more)
 
 
-def read(reply: Reply) -> torch.Tensor:
+def read(reply: Answer) -> torch.Tensor:
     f, h, w = reply.value["cells"]
     planes = np.frombuffer(reply.body, np.float16).reshape(-1, f, h, w)
     return torch.from_numpy(planes.astype(np.float32))
@@ -51,7 +51,7 @@ def name(folder: Path, clip: str = "astronaut", config: str = "pocket.toml") -> 
     return {"config": str(folder / config), "clip": str(path), "name": clip}
 
 
-def kinds(reply: Reply) -> list[tuple[str, str]]:
+def kinds(reply: Answer) -> list[tuple[str, str]]:
     return [(fault["kind"], fault["region"]) for fault in reply.value["faults"]]
 
 

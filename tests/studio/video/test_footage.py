@@ -13,7 +13,7 @@ from frisket.maskgen.files.label_maps import save_labels
 from frisket.maskgen.tracking.flow import measure_overlap
 from frisket.masks.read import read as read_masks
 from frisket.media.frames import decode_index, probe
-from frisket.studio.documents.base import Patch, Tile
+from frisket.studio.documents.base import MaskPatch, Tile
 from frisket.studio.documents.wire import pack_patch
 from frisket.studio.workspace import Workspace
 
@@ -22,7 +22,7 @@ REGIONS = (1, 2, 3)
 
 def find_clip(client):
     workspace: Workspace = client.app.state.studio.workspace
-    (clip,) = workspace.list_clips(workspace.sets()[0])
+    (clip,) = workspace.list_clips(workspace.list_sets()[0])
     return clip.id
 
 
@@ -36,7 +36,7 @@ def read_mask(client, clip, frame):
 
 def paint(client, clip, frame, ids, revision):
     high, wide = ids.shape
-    patch = Patch(wide, high, (Tile(-1, 0, 0, ids),))
+    patch = MaskPatch(wide, high, (Tile(-1, 0, 0, ids),))
     return client.put(
         f"/api/clips/{clip}/mask",
         content=pack_patch(patch, frame),

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from frisket.cli.masks import files, hand, replay, track
 from frisket.cli.model_options import TypedOptions, add_command
-from frisket.cli.options import end_stopped
+from frisket.cli.options import report_stop
 from frisket.progress import Bar
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _make(bar: Bar) -> Callable[[TypedOptions], None]:
             with bar() as progress:
                 lines, code = make_module.run(request, progress=progress)
         except KeyboardInterrupt as stop:
-            raise end_stopped(stop) from stop
+            raise report_stop(stop) from stop
         typer.echo("\n".join(lines))
         if code:
             raise typer.Exit(code)

@@ -15,7 +15,7 @@ from frisket.media.files import MasksNotFound
 from frisket.media.paths import replacing
 from frisket.progress import Progress
 from frisket.recipes.masks.compare import Evaluated, evaluate, pair_masks
-from frisket.recipes.masks.folder import BadMaskOption, whole_table_of
+from frisket.recipes.masks.folder import BadMaskOption, parse_whole_table
 
 WORST = 5  # clips named
 LEVEL = {"iou": "IoU", "boundary": "boundary F", "dice": "dice"}
@@ -52,7 +52,7 @@ def run(
                 _parse_legend(legend_pred, "--legend-pred"),
                 _parse_legend(legend_gt, "--legend-gt"),
             ),
-            levels=whole_table_of(levels, "--levels"),
+            levels=parse_whole_table(levels, "--levels"),
             merge=dict(map(_parse_union, merge)),
         )
     except MasksNotFound as error:
@@ -67,7 +67,7 @@ def run(
 
 def _parse_legend(text: str, option: str) -> dict[str, int]:
     path = Path(text).expanduser()
-    return read_legend(path) if path.suffix == ".json" else whole_table_of(text, option)
+    return read_legend(path) if path.suffix == ".json" else parse_whole_table(text, option)
 
 
 def _parse_union(text: str) -> tuple[str, tuple[str, ...]]:

@@ -7,8 +7,8 @@ from typing import get_args
 from frisket.cli.masks.make import CLIPS_NAMED
 from frisket.maskgen.format_base import EXCHANGES, GREY
 from frisket.progress import Progress
-from frisket.recipes.masks.exchange import Carried, Missing, export, import_masks, weights_of
-from frisket.recipes.masks.folder import BadMaskOption, table_of, whole_table_of
+from frisket.recipes.masks.exchange import Carried, Missing, export, import_masks, read_weights
+from frisket.recipes.masks.folder import BadMaskOption, parse_table, parse_whole_table
 from frisket.registry import suggest
 
 # How a config takes the grey files of a layout as they are, where it is not masks = "FOLDER".
@@ -39,8 +39,8 @@ def run_export(
         to,
         output,
         masks=masks,
-        weights=weights_of(config, regions, table_of(weights, "--weights")),
-        levels=whole_table_of(levels, "--levels"),
+        weights=read_weights(config, regions, parse_table(weights, "--weights")),
+        levels=parse_whole_table(levels, "--levels"),
         missing=missing_choice,
         overwrite=overwrite,
         progress=progress,
@@ -67,7 +67,7 @@ def run_import(
     progress: Progress = lambda *_: None,
 ) -> tuple[list[str], int]:
     """Import, options as typed; the lines to print and the exit code: 1 where a clip failed."""
-    cuts = whole_table_of(levels, "--levels")
+    cuts = parse_whole_table(levels, "--levels")
     carried = import_masks(
         source, layout, clips, output, levels=cuts, overwrite=overwrite, progress=progress
     )

@@ -24,7 +24,7 @@ _Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Mask folder; by default `masks` beside `clips`."),
 ]
-_Beside = Annotated[
+_BesideOption = Annotated[
     bool, typer.Option("--beside", help="Masks beside each clip, as name.mask.png.")
 ]
 
@@ -49,10 +49,10 @@ def _point(typed: TypedOptions) -> None:
 
     request = read_request(_load_request(), typed)
     pointed = point_mask(request)
-    sure = "" if pointed.score is None else f", {pointed.score:.0%} sure"
+    certainty = "" if pointed.score is None else f", {pointed.score:.0%} sure"
     typer.echo(
         f"{pointed.path}: {request.region} is {pointed.share:.1%} of the picture"
-        f" (by {pointed.backend}{sure})"
+        f" (by {pointed.backend}{certainty})"
     )
 
 
@@ -63,7 +63,7 @@ def _make_judge(kind: Any) -> Callable[..., None]:
         above: _Above = None,
         undo: _Undo = False,
         output: _Output = None,
-        beside: _Beside = False,
+        beside: _BesideOption = False,
     ) -> None:
         from frisket.recipes.masks.judge import judge_masks
 

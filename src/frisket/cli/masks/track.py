@@ -8,8 +8,8 @@ import typer
 
 from frisket.progress import Bar
 
-UNSURE = 0.7  # confidence below which a frame is named
-NAMED = 12
+DOUBT_BELOW = 0.7  # confidence below which a frame is named
+FRAMES_LISTED = 12
 
 
 def add(app: typer.Typer, bar: Bar) -> None:
@@ -51,17 +51,23 @@ def _make_track(bar: Bar) -> Callable[..., None]:
         carrier = load_carrier(tracker, source, device)
         span = TrackRange(start, end, key or ())
         with bar() as progress:
-            done = track_clip(clip, span, carrier, clips=clips, masks=masks, progress=progress)
-        typer.echo(f"{done.mask}: {len(done.tracked)} of {done.wanted} frames carried")
-        if done.replaced:
-            typer.echo(f"in the place of {done.replaced}, which stood for all frames")
-        if len(done.tracked) < done.wanted:
+            carried = track_clip(clip, span, carrier, clips=clips, masks=masks, progress=progress)
+        typer.echo(f"{carried.mask}: {len(carried.tracked)} of {carried.total} frames carried")
+        if carried.replaced:
+            typer.echo(f"in the place of {carried.replaced}, which stood for all frames")
+        if len(carried.tracked) < carried.total:
             typer.echo("beyond a cut nothing is carried: paint a frame there")
-        unsure = [(frame, sure) for frame, sure in done.tracked if sure < UNSURE]
-        if unsure:
-            worst = sorted(unsure, key=lambda pair: pair[1])[:NAMED]
-            words = ", ".join(f"{frame} ({sure:.0%})" for frame, sure in sorted(worst))
-            more = f" and {len(unsure) - NAMED} more" if len(unsure) > NAMED else ""
+        doubtful_frames = [
+            (frame, confidence) for frame, confidence in carried.tracked if confidence < DOUBT_BELOW
+        ]
+        if doubtful_frames:
+            worst = sorted(doubtful_frames, key=lambda pair: pair[1])[:FRAMES_LISTED]
+            words = ", ".join(f"{frame} ({confidence:.0%})" for frame, confidence in sorted(worst))
+            more = (
+                f" and {len(doubtful_frames) - FRAMES_LISTED} more"
+                if len(doubtful_frames) > FRAMES_LISTED
+                else ""
+            )
             typer.echo(f"look at the frames {words}{more}")
 
     return track

@@ -39,8 +39,8 @@ class _Stage:
 
     name: str
     began: float
-    written: float
-    done: int
+    written_at: float
+    count: int
     pending: dict[str, Any] | None = None  # a step that no line was due for
 
 
@@ -65,7 +65,7 @@ class EventFile:
             self._write({"at": time.time(), "event": event, **fields})
 
     def step(
-        self, stage: str, done: int, total: int, values: Mapping[str, float] | None = None
+        self, stage: str, count: int, total: int, values: Mapping[str, float] | None = None
     ) -> None:
         """Hear of progress; a stage's first and last steps are always written."""
         if os.getpid() != self.pid:
@@ -74,19 +74,19 @@ class EventFile:
             now = time.time()
             line = {
                 **{"at": now, "event": "progress", "stage": stage},
-                **{"done": int(done), "total": int(total)},
+                **{"done": int(count), "total": int(total)},
                 "values": {name: _spell_number(value) for name, value in (values or {}).items()},
             }
             current = self._stage
-            if current is None or current.name != stage or done < current.done:
+            if current is None or current.name != stage or count < current.count:
                 self._flush_step()
-                self._stage = _Stage(stage, now, now, done)
+                self._stage = _Stage(stage, now, now, count)
                 self._write(line)
                 return
-            current.done = done
+            current.count = count
             pause = min(max(QUICK, (now - current.began) / SLOWING), SLOW)
-            if done >= total or not 0 <= now - current.written < pause:
-                current.written, current.pending = now, None
+            if count >= total or not 0 <= now - current.written_at < pause:
+                current.written_at, current.pending = now, None
                 self._write(line)
             else:
                 current.pending = line
@@ -139,7 +139,7 @@ def open_report(path: Path) -> None:
 
 
 @contextmanager
-def ending_report() -> Iterator[None]:
+def finish_report() -> Iterator[None]:
     """Around a whole command: however it ends, its report says so, and is closed."""
     code = 1
     try:
@@ -185,11 +185,11 @@ def record_steps(show: Progress) -> Progress:
         return show
 
     def report(
-        stage: str, done: int, total: int, values: Mapping[str, float] | None = None
+        stage: str, count: int, total: int, values: Mapping[str, float] | None = None
     ) -> None:
         if _open:
-            _open[-1].step(stage, done, total, values)
-        show(stage, done, total, values)
+            _open[-1].step(stage, count, total, values)
+        show(stage, count, total, values)
 
     return report
 

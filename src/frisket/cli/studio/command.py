@@ -54,7 +54,7 @@ def open_studio(
             remember_models(studio.home, sam)
         listener = _listen(port)
         credentials = Credentials(port=listener.getsockname()[1])
-        lock.announce(credentials.address.partition("/start")[0])
+        lock.publish_address(credentials.address.partition("/start")[0])
         app = build_app(studio, credentials)
         typer.echo(f"Open {credentials.address}")
         typer.echo("Ctrl-C ends the page; jobs that run go on.")

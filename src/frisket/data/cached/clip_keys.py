@@ -18,8 +18,8 @@ def write_clip_keys(prepared: Prepared, folder: Path) -> Path:
     files are called. Returns the path.
     """
     entries = [
-        _describe_item(item, held=held)
-        for items, held in ((prepared.items, False), (prepared.held, True))
+        _describe_item(item, held_out=held_out)
+        for items, held_out in ((prepared.items, False), (prepared.held, True))
         for item in items
     ]
     tree = {"digest": prepared.digest, "regions": list(prepared.regions), "clips": entries}
@@ -30,7 +30,7 @@ def write_clip_keys(prepared: Prepared, folder: Path) -> Path:
     return path
 
 
-def _describe_item(item: Item, *, held: bool) -> dict[str, object]:
+def _describe_item(item: Item, *, held_out: bool) -> dict[str, object]:
     picks = item.picks
     return {
         "name": item.name,
@@ -41,7 +41,7 @@ def _describe_item(item: Item, *, held: bool) -> dict[str, object]:
         "flip": item.flip,
         "repeats": item.repeats,
         "weight": item.weight,
-        "held": held,
+        "held": held_out,
         "frames": [picks[0], picks[-1], len(picks)] if picks else None,
         "crop": [round(value, 2) for value in item.crop] or None,
     }

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from frisket.data.mask_pipeline import planes_of_named
+from frisket.data.mask_pipeline import shape_planes
 from frisket.data.records import Window
 from frisket.inspection.findings import Severity, look_at_extent, look_at_grid
 from frisket.inspection.lens.view import Lens, LossView, RegionView
@@ -46,7 +46,7 @@ def list_faults(
     `planes` have the mask's own size, 1 H W each; `cells` k 1 h w are its own, `view`
     is of the whole window.
     """
-    shaped = planes_of_named(planes, window)
+    shaped = shape_planes(planes, window)
     region_cells = {name: cells[lens.regions.index(name)] for name in shaped}
     brightest = {name: float(plane.max()) for name, plane in shaped.items()}
     visible_planes = {name: plane for name, plane in shaped.items() if brightest[name] >= INSIDE}

@@ -74,10 +74,10 @@ def open_lens(
     for name in weights or {}:
         if name not in config.regions and name != "background":
             raise ValueError(f"{name}: [regions] of the config has no such region; add it there")
-    tried = {name: value for name, value in (weights or {}).items() if name != "background"}
+    tried_weights = {name: value for name, value in (weights or {}).items() if name != "background"}
     table = replace(
         table,
-        regions={**table.regions, **tried},
+        regions={**table.regions, **tried_weights},
         background=(weights or {}).get("background", table.background),
     )
     family = FAMILIES.load(config.model.family)
@@ -147,17 +147,17 @@ def lay_saved(lens: Lens, window: Window) -> FrameCells:
 
     Not yet grouped in time (`group_frames` does), so that a frame can be exchanged.
     """
-    named = read_saved(lens, window)
+    saved_planes = read_saved(lens, window)
     single = replace(lens.grid, temporal=1)
-    return arrange(lay(named, window, single)["planes"], tuple(named), lens.regions)
+    return arrange(lay(saved_planes, window, single)["planes"], tuple(saved_planes), lens.regions)
 
 
-def lay_frame(lens: Lens, window: Window, named: Mapping[str, Plane]) -> FrameCells:
-    """The cells of one frame, k 1 h w in the configured order; `named` are 1 H W each."""
+def lay_frame(lens: Lens, window: Window, planes: Mapping[str, Plane]) -> FrameCells:
+    """The cells of one frame, k 1 h w in the configured order; `planes` are 1 H W each."""
     geometry = replace(window.geometry, picks=window.geometry.picks[:1])
     single = replace(lens.grid, temporal=1)
-    cells = lay(named, replace(window, geometry=geometry), single)["planes"]
-    return arrange(cells, tuple(named), lens.regions)
+    cells = lay(planes, replace(window, geometry=geometry), single)["planes"]
+    return arrange(cells, tuple(planes), lens.regions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,18 +206,20 @@ def weigh_cells(lens: Lens, frames: FrameCells, t: float = 0.0) -> LossView:
         clean[:, :, :1] = 1
     level = torch.tensor([t])
     weighed = weigh(lens.weighting, coverage[None], ON, level, clean=clean)
-    plain = weigh(replace(lens.weighting, exclusive=()), coverage[None], ON, level, clean=clean)
+    without_terms = weigh(
+        replace(lens.weighting, exclusive=()), coverage[None], ON, level, clean=clean
+    )
     soften = lens.weighting.soften
     soft = coverage[None] if soften is None else soften(coverage[None], level)
-    before = float(plain.weights.double().sum())
-    taken = 1 - float(weighed.weights.double().sum()) / before if before else 0.0
+    before = float(without_terms.weights.double().sum())
+    exclusive_share = 1 - float(weighed.weights.double().sum()) / before if before else 0.0
     return LossView(
         weights=weighed.weights[0, 0],
         coverage=coverage,
         regions=_share_loss(lens, coverage, soft, weighed),
         divisor=float(weighed.divisor[0]),
         silent=bool(weighed.silent[0]),
-        exclusive=taken,
+        exclusive=exclusive_share,
         clean_frames=0 if clean is None else 1,
     )
 
@@ -229,15 +231,17 @@ def _share_loss(
     weights = weighed.weights.double()
     total = float(weights.sum())
     shares = lens.region_weights.share_weights(soft, ON).double()
-    brought = (weights * shares).sum((0, 2, 3, 4)) / total if total else torch.zeros(len(coverage))
+    weight_shares = (
+        (weights * shares).sum((0, 2, 3, 4)) / total if total else torch.zeros(len(coverage))
+    )
     means, tops = coverage.double().mean((1, 2, 3)), coverage.flatten(1).amax(1)
     table = lens.table
     views = [
         RegionView(name, table[name], float(mean), float(top), float(share))
-        for name, mean, top, share in zip(lens.regions, means, tops, brought, strict=True)
+        for name, mean, top, share in zip(lens.regions, means, tops, weight_shares, strict=True)
     ]
     free = (1 - coverage.sum(0)).clamp_min(0)
-    rest = max(1 - float(brought.sum()), 0.0) if total else 0.0
+    rest = max(1 - float(weight_shares.sum()), 0.0) if total else 0.0
     rest = rest if rest > 1e-9 else 0.0  # what rounding leaves
     background = RegionView(
         "background", table["background"], float(free.double().mean()), float(free.max()), rest

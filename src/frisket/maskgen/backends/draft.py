@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from frisket.maskgen.base import (
     Backend,
     Box,
+    ClickPoint,
     Detections,
     Face,
     Instance,
@@ -20,7 +21,7 @@ from frisket.maskgen.base import (
     RgbPicture,
     Segment,
 )
-from frisket.maskgen.draft.click import Clicked, Point, cut_click
+from frisket.maskgen.draft.click import Clicked, cut_click
 from frisket.maskgen.draft.faces import DraftFace, find_faces
 from frisket.maskgen.draft.grabcut import (
     CropWindow,
@@ -81,7 +82,7 @@ class Draft:
         self,
         _embedding: Clicked,
         picture: RgbPicture,
-        points: Sequence[Point],
+        points: Sequence[ClickPoint],
         box: Box | None = None,
     ) -> list[Segment]:
         """Up to three candidates by GrabCut (see `click.cut_click`)."""

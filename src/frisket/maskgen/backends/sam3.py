@@ -13,6 +13,7 @@ from frisket.maskgen.base import (
     Backend,
     BackendUnusable,
     Box,
+    ClickPoint,
     Licence,
     ModelSource,
     RgbPicture,
@@ -79,7 +80,7 @@ class Sam3:
         self,
         embedding: pointing.PictureEmbedding,
         picture: RgbPicture,
-        points: Sequence[pointing.Point],
+        points: Sequence[ClickPoint],
         box: Box | None = None,
     ) -> list[Segment]:
         """Up to three candidates (see `pointing.segment_points`)."""

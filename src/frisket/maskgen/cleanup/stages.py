@@ -299,8 +299,8 @@ def planes_of(
 
 def pick_lowest(*scores: float | None) -> float | None:
     """The lowest score there is, None where no model told one."""
-    known = [score for score in scores if score is not None]
-    return min(known) if known else None
+    known_scores = [score for score in scores if score is not None]
+    return min(known_scores) if known_scores else None
 
 
 def _name_instance(segment: Segment, names: Mapping[str, str]) -> Instance:

@@ -9,11 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from frisket.maskgen.base import Box, RgbPicture, Segment
+from frisket.maskgen.base import Box, ClickPoint, RgbPicture, Segment
 from frisket.maskgen.cleanup.clean import refine_border
-
-Region = NDArray[np.bool_]  # H W
-Point = tuple[float, float, bool]  # x, y in pixels of the picture; whether it lies inside
+from frisket.maskgen.draft.grabcut import Region
 
 SIDE = 288  # pixels of the longer side that is cut: colours decide, not detail
 ROUNDS = 3  # of GrabCut
@@ -38,7 +36,7 @@ class Clicked:
 
 
 def cut_click(
-    picture: RgbPicture, points: Sequence[Point], box: Box | None = None
+    picture: RgbPicture, points: Sequence[ClickPoint], box: Box | None = None
 ) -> list[Segment]:
     """Up to three things that clicks, a box or both may mean, the likeliest first.
 
@@ -62,7 +60,8 @@ def cut_click(
     candidates: list[tuple[float, Region]] = []
     for seeds in _list_seeds(pixels.shape[:2], clicks, frame):
         region = _cut(pixels, seeds, clicks)
-        if region.any() and not any(_overlap(region, other) > SAME_IOU for _, other in candidates):
+        overlaps = (_measure_overlap(region, other) for _, other in candidates)
+        if region.any() and not any(overlap > SAME_IOU for overlap in overlaps):
             candidates.append((_rate(region, edges), region))
     candidates.sort(key=lambda candidate: -candidate[0])
     sizable = [
@@ -74,7 +73,7 @@ def cut_click(
     ]
 
 
-def _check(points: Sequence[Point], box: Box | None, high: int, wide: int) -> None:
+def _check(points: Sequence[ClickPoint], box: Box | None, high: int, wide: int) -> None:
     if box is None and not any(inside for _, _, inside in points):
         raise ValueError("points: give at least one click inside the thing, or a box around it")
     for x, y, _ in points:
@@ -87,7 +86,7 @@ def _check(points: Sequence[Point], box: Box | None, high: int, wide: int) -> No
 
 
 def _list_seeds(
-    size: tuple[int, ...], clicks: Sequence[Point], frame: tuple[float, ...] | None
+    size: tuple[int, ...], clicks: Sequence[ClickPoint], frame: tuple[float, ...] | None
 ) -> list[NDArray[np.uint8]]:
     """What is sure and what likely, one guess after the other, as GrabCut takes it."""
     high, wide = size
@@ -122,7 +121,7 @@ def _mark(possible: Region, likely: Region) -> NDArray[np.uint8]:
 
 
 def _measure_near(
-    x: NDArray[np.float32], y: NDArray[np.float32], clicks: Sequence[Point]
+    x: NDArray[np.float32], y: NDArray[np.float32], clicks: Sequence[ClickPoint]
 ) -> NDArray[np.float32]:
     """Distance of each pixel from the nearest click inside; infinite without one."""
     near = np.full(x.shape, np.inf, np.float32)
@@ -132,7 +131,7 @@ def _measure_near(
     return near
 
 
-def _cut(pixels: NDArray[Any], seeds: NDArray[np.uint8], clicks: Sequence[Point]) -> Region:
+def _cut(pixels: NDArray[Any], seeds: NDArray[np.uint8], clicks: Sequence[ClickPoint]) -> Region:
     """GrabCut (Rother et al. 2004), and of what it gives the patches that were clicked."""
     marks = seeds.copy()
     has_background = bool(np.isin(marks, (cv2.GC_BGD, cv2.GC_PR_BGD)).any())
@@ -176,7 +175,7 @@ def _keep_patches(region: Region, sure_pixels: Region) -> Region:
     return result
 
 
-def _fill_holes(region: Region, clicks: Sequence[Point]) -> Region:
+def _fill_holes(region: Region, clicks: Sequence[ClickPoint]) -> Region:
     """Without holes, but for those somebody clicked as outside."""
     count, labels = cv2.connectedComponents((~region).astype(np.uint8), connectivity=4)
     opens = np.zeros(count, bool)
@@ -217,7 +216,7 @@ def _find_inside(size: tuple[int, ...]) -> Region:
     return inside
 
 
-def _overlap(region: Region, other: Region) -> float:
+def _measure_overlap(region: Region, other: Region) -> float:
     return float((region & other).sum() / max((region | other).sum(), 1))
 
 

@@ -30,16 +30,16 @@ def note_frames(
         frames, height, width = size
         earlier_record = MaskRecord(Stamp.of(clip), frames, height, width, "done", {}, "")
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    others = tuple(note for note in earlier_record.notes if not note.startswith(HAND))
-    named = dict(legend) or dict(earlier_record.legend)
+    other_notes = tuple(note for note in earlier_record.notes if not note.startswith(HAND))
+    full_legend = dict(legend) or dict(earlier_record.legend)
     noted = replace(
         earlier_record,
         status="done",
         masks=(),
-        legend=named,
+        legend=full_legend,
         painted=tuple(sorted(painted)),
         tracked=tuple(sorted(tracked.items())),
-        notes=(*others, f"{HAND}, {now}"),
+        notes=(*other_notes, f"{HAND}, {now}"),
     )
     save(noted, path)
     return noted

@@ -20,8 +20,9 @@ from frisket.disk.untrusted import BadText, parse_json
 
 META = "meta.json"
 LARGEST = 1 << 30  # bytes of one plane, unpacked
+TrackDirection = Literal["forward", "backward", "both"]
 Maker = Literal["hand", "tracked", "blended"]
-_KNOWN = ("frame", "maker", "confidence", "number", "shares", "when")
+_FIELDS = ("frame", "maker", "confidence", "number", "shares", "when")
 _NAME = re.compile(r"(\d{8})\.zip")
 
 
@@ -68,7 +69,7 @@ class DraftFolder:
     """The drafts of one clip, a file a frame; each is whole or not there."""
 
     folder: Path
-    _known: dict[int, DraftNote] = field(default_factory=dict)
+    _notes: dict[int, DraftNote] = field(default_factory=dict)
 
     def list_notes(self) -> dict[int, DraftNote]:
         """The drafts there are, by frame; files are opened again only where they changed."""
@@ -76,9 +77,11 @@ class DraftFolder:
         for frame, entry in sorted(self._list_files()):
             stat = entry.stat()
             stamp = stat.st_mtime_ns, stat.st_size
-            known = self._known.get(frame)
-            notes[frame] = known if known and known.stamp == stamp else self._note(frame, stamp)
-        self._known = dict(notes)
+            known_note = self._notes.get(frame)
+            notes[frame] = (
+                known_note if known_note and known_note.stamp == stamp else self._note(frame, stamp)
+            )
+        self._notes = dict(notes)
         return notes
 
     def load(self, frame: int) -> FrameDraft | None:
@@ -126,8 +129,8 @@ class DraftFolder:
 
     def _note(self, frame: int, stamp: tuple[int, int]) -> DraftNote:
         meta = _read_meta(self.locate(frame))
-        known = {name: meta[name] for name in ("maker", "confidence", "number", "shares")}
-        return DraftNote(frame, stamp=stamp, keys=tuple(map(str, meta["keys"])), **known)
+        fields = {name: meta[name] for name in ("maker", "confidence", "number", "shares")}
+        return DraftNote(frame, stamp=stamp, keys=tuple(map(str, meta["keys"])), **fields)
 
 
 def load_draft(path: Path) -> FrameDraft:
@@ -139,8 +142,8 @@ def load_draft(path: Path) -> FrameDraft:
             pictures = {str(key): archive.read(str(place)) for place, key in keys}
     except (zipfile.BadZipFile, KeyError, OSError) as error:
         raise _refuse(path, error) from error
-    known = {name: meta[name] for name in _KNOWN}
-    return FrameDraft(pictures=pictures, **known)
+    fields = {name: meta[name] for name in _FIELDS}
+    return FrameDraft(pictures=pictures, **fields)
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class EditLog:
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # A line that a crash cut off ends here, and is passed over when read.
-            start = "" if self._ends_whole() else "\n"
+            start = "" if self._is_complete() else "\n"
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(start + save.model_dump_json() + "\n")
 
@@ -71,7 +71,7 @@ class EditLog:
     def _holds(self, revision: str) -> bool:
         return self.path.is_file() and any(save.after == revision for save in self.read())
 
-    def _ends_whole(self) -> bool:
+    def _is_complete(self) -> bool:
         if not self.path.is_file() or not self.path.stat().st_size:
             return True
         with self.path.open("rb") as stream:
@@ -100,15 +100,17 @@ def _read_saves(path: Path) -> Iterator[LoggedSave]:
 
 def list_edits(saves: Sequence[LoggedSave]) -> list[tuple[Mapping[str, int], dict[str, Any]]]:
     """Every edit in order with the legend it goes by; none of what a restored version undid."""
-    kept: list[LoggedSave] = []
+    kept_saves: list[LoggedSave] = []
     for save in saves:
         restored = [edit for edit in save.edits if edit.get("op") == RESTORE]
         if restored:
             number = restored[-1].get("number")
-            kept = [old for old in kept if isinstance(number, int) and old.number <= number]
+            kept_saves = [
+                old for old in kept_saves if isinstance(number, int) and old.number <= number
+            ]
         else:
-            kept.append(save)
-    return [(save.legend, edit) for save in kept for edit in save.edits]
+            kept_saves.append(save)
+    return [(save.legend, edit) for save in kept_saves for edit in save.edits]
 
 
 def find_gaps(saves: Sequence[LoggedSave]) -> list[str]:
@@ -140,5 +142,5 @@ def note_hand(store: MaskStore, name: str, when: str) -> None:
         return
     if mask_record is None:
         return
-    others = tuple(note for note in mask_record.notes if not note.startswith(HAND))
-    record.save(replace(mask_record, notes=(*others, f"{HAND}, {when}")), path)
+    other_notes = tuple(note for note in mask_record.notes if not note.startswith(HAND))
+    record.save(replace(mask_record, notes=(*other_notes, f"{HAND}, {when}")), path)

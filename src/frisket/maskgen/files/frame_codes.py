@@ -68,9 +68,11 @@ class FrameCode:
             table = np.zeros(256, np.uint8)
             for number, level in self.levels.items():
                 table[number] = level
-            strange = {*np.unique(ids).tolist()} - {*self.levels}
-            if strange:
-                raise ValueError(f"the mask's levels have no value for the region {min(strange)}")
+            strange_ids = {*np.unique(ids).tolist()} - {*self.levels}
+            if strange_ids:
+                raise ValueError(
+                    f"the mask's levels have no value for the region {min(strange_ids)}"
+                )
             return {"": table[ids]}
         full = {key: np.where(ids == number, 255, 0) for key, number in self.keys.items()}
         return {
@@ -89,12 +91,12 @@ class FrameCode:
         }
 
     @staticmethod
-    def parse(written: Mapping[str, Any]) -> "FrameCode":
+    def parse(table: Mapping[str, Any]) -> "FrameCode":
         """The inverse of `dump`."""
-        levels = {int(number): int(level) for number, level in written["levels"]}
-        keys = {str(key): int(number) for key, number in written["keys"].items()}
+        levels = {int(number): int(level) for number, level in table["levels"]}
+        keys = {str(key): int(number) for key, number in table["keys"].items()}
         return FrameCode(
-            written["kind"], levels, keys, bool(written["invert"]), int(written["background"])
+            table["kind"], levels, keys, bool(table["invert"]), int(table["background"])
         )
 
 

@@ -73,7 +73,7 @@ class DetectionRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class MaskVerdict:
     """What a person said of the mask, when, and which status it had before (`files.verdicts`)."""
 
     kind: VerdictKind
@@ -105,7 +105,7 @@ class MaskRecord:
     notes: tuple[str, ...] = ()  # for the reader: why unsure, what failed
     seconds: FiniteFloat = 0.0
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    verdict: Verdict | None = None
+    verdict: MaskVerdict | None = None
     frisket: str = frisket.__version__
     version: int = VERSION
 

@@ -4,9 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, get_args
 
-from frisket.maskgen.files.record import MaskRecord, Status, Verdict, VerdictKind, load, save
+from frisket.maskgen.files.record import MaskRecord, MaskVerdict, Status, VerdictKind, load, save
 
+MaskStanding = Literal["broken", "failed", "unsure", "nothing", "done", "unmade", "hand"]
+
+STANDINGS: tuple[MaskStanding, ...] = get_args(MaskStanding)  # the worst first, as they are listed
 PLAIN_REASONS: Mapping[str, str] = {
     "failed": "no mask could be made",
     "unsure": "what was found is not to be trusted",
@@ -38,7 +42,7 @@ def judge(record_path: Path, masks: Sequence[Path], kind: VerdictKind) -> MaskRe
         )
         raise NoVerdict(f"{masks[0]}: was painted or changed by hand; {fix}")
     was = record.verdict.was if record.verdict else record.status
-    verdict = Verdict(kind, datetime.now(UTC).isoformat(timespec="seconds"), was)
+    verdict = MaskVerdict(kind, datetime.now(UTC).isoformat(timespec="seconds"), was)
     status: Status = "done" if kind == "accepted" else "unsure"
     judged = replace(record, status=status, verdict=verdict)
     save(judged, record_path)
@@ -60,7 +64,9 @@ def _is_unchanged(record: MaskRecord, mask: Path) -> bool:
     return any(stamp.holds(mask) for stamp in stamps)
 
 
-def list_doubts(mask_record: MaskRecord, confidence: float | None, below: float) -> Iterator[str]:
+def list_doubts(
+    mask_record: MaskRecord, confidence: float | None, threshold: float
+) -> Iterator[str]:
     """Why a made mask should be looked at; nothing where it is done and sure, or was accepted."""
     if mask_record.verdict is not None and mask_record.verdict.kind == "accepted":
         return
@@ -70,11 +76,11 @@ def list_doubts(mask_record: MaskRecord, confidence: float | None, below: float)
         yield from mask_record.notes or (PLAIN_REASONS[mask_record.status],)
     elif confidence is None:
         yield "how sure it is was not told"
-    elif confidence < below:
-        yield f"its confidence {confidence:.2f} is below {below:g}"
+    elif confidence < threshold:
+        yield f"its confidence {confidence:.2f} is below {threshold:g}"
         yield from mask_record.notes
     else:
         return
     for name, region in mask_record.regions.items():
-        if region.confidence is not None and region.confidence < below:
+        if region.confidence is not None and region.confidence < threshold:
             yield ": ".join([f"{name} {region.confidence:.2f}", *region.notes])

@@ -28,7 +28,7 @@ TRIALS = 3  # times a mask is mended to see where that leads
 STRENGTHS = (0.5, 1.0)  # of colours against the place that motion gives
 GAIN = 0.005  # IoU that colours must win to be near_border at all
 BINS = 16  # a channel
-_KEPT = 4.0  # evidence that colours may give, in logarithms: one odd pixel is no proof
+_EVIDENCE_LIMIT = 4.0  # evidence that colours may give, in logarithms: one odd pixel is no proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class _Colours:
     def find_evidence(self, codes: _Codes, grey: UInt8[np.ndarray, "H W"]) -> NDArray[np.float32]:
         """For each label and pixel how well its colour fits, the best 0, the worst -4."""
         logs = self.tables[:, codes]
-        logs = np.maximum(logs - logs.max(0), -_KEPT)
+        logs = np.maximum(logs - logs.max(0), -_EVIDENCE_LIMIT)
         guide = grey.astype(np.float32) / 255
         return np.stack([_smooth_along(guide, plane) for plane in logs])
 
@@ -120,10 +120,10 @@ class FlowCarrier:
     def _follow_home(self, ahead: _Flow, window: tuple[slice, slice]) -> None:
         assert self._home is not None
         x, y = self._home[..., 0], self._home[..., 1]
-        moved = np.zeros((*self.labels.shape, 2), np.float32)
-        moved[window] = ahead
+        moved_flow = np.zeros((*self.labels.shape, 2), np.float32)
+        moved_flow[window] = ahead
         self._home = self._home + cv2.remap(
-            moved, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            moved_flow, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
 
     def _measure_return(self) -> float:
@@ -194,14 +194,14 @@ def estimate_flow(at: UInt8[np.ndarray, "H W"], to: UInt8[np.ndarray, "H W"]) ->
 def warp(plane: _Field, flow: _Flow) -> _Field:
     """A plane read where the flow points; beyond the picture its border goes on."""
     places = _lay_grid(*plane.shape) + flow
-    moved = cv2.remap(
+    moved_plane = cv2.remap(
         plane,
         places[..., 0],
         places[..., 1],
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return np.asarray(moved, np.float32)
+    return np.asarray(moved_plane, np.float32)
 
 
 def _lay_grid(high: int, wide: int) -> NDArray[np.float32]:

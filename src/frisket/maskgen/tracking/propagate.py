@@ -3,13 +3,14 @@
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
 from frisket.maskgen.base import Seed, Tracker
+from frisket.maskgen.files.drafts import TrackDirection
 from frisket.maskgen.tracking.flow import (
     FlowCarrier,
     LabelArray,
@@ -20,7 +21,6 @@ from frisket.maskgen.tracking.flow import (
 from frisket.maskgen.tracking.temporal import CUT, measure_change
 from frisket.masks.morphology import INSIDE
 
-TrackDirection = Literal["forward", "backward", "both"]
 ReadPicture = Callable[[int], RgbArray]
 WINDOW = 48  # frames a model is given at once
 MEET = 0.5  # IoU from which what comes from either side is blended; else the nearer one counts
@@ -100,17 +100,17 @@ class ModelPropagator:
         before, seed = read(key), labels
         for start in range(0, len(frames), self.window - 1):
             pictures = [before]
-            wanted = frames[start : start + self.window - 1]
-            for frame in wanted:
+            wanted_frames = frames[start : start + self.window - 1]
+            for frame in wanted_frames:
                 picture = read(frame)
                 if measure_change(pictures[-1], picture) >= self.cut:
                     break
                 pictures.append(picture)
-            reached = wanted[: len(pictures) - 1]
+            reached = wanted_frames[: len(pictures) - 1]
             for carried in self._track(pictures, seed, regions, reached):
                 seed = carried.labels
                 yield carried
-            if len(reached) < len(wanted):
+            if len(reached) < len(wanted_frames):
                 return
             before = pictures[-1]
 
@@ -135,8 +135,8 @@ class ModelPropagator:
             blank = np.full(labels.shape, INSIDE, np.float32)
             probable = np.stack([blank, *(plane[at].numpy() for plane in planes.values())])
             choice = probable.argmax(0)
-            sure = [probable[place][choice == place] for place in range(1, len(names))]
-            means = [float(values.mean()) for values in sure if values.size]
+            region_values = [probable[place][choice == place] for place in range(1, len(names))]
+            means = [float(values.mean()) for values in region_values if values.size]
             yield CarriedFrame(frame, names[choice], min(means, default=0.0))
 
 
@@ -212,12 +212,12 @@ def _carry_from_both(
     for carried in carrier.carry(read, after, keys[after], range(after - 1, stretch.first - 1, -1)):
         if carried.frame > stretch.last:
             continue
-        known = ahead.pop(carried.frame, None)
-        if known is None:
+        earlier = ahead.pop(carried.frame, None)
+        if earlier is None:
             yield carried
             continue
         share = (carried.frame - before) / (after - before)
-        first = CarriedFrame(carried.frame, _unpack(known[0], shape), known[1])
+        first = CarriedFrame(carried.frame, _unpack(earlier[0], shape), earlier[1])
         yield _join(first, carried, share)
     for frame, (packed, confidence) in sorted(ahead.items()):
         yield CarriedFrame(frame, _unpack(packed, shape), confidence)
@@ -235,7 +235,7 @@ def _join(first: CarriedFrame, second: CarriedFrame, share: float) -> CarriedFra
         labels = blend_labels(first.labels, second.labels, share)
     else:
         labels = first.labels if share < 0.5 else second.labels
-    own = (1 - share) * first.confidence + share * second.confidence
+    own_confidence = (1 - share) * first.confidence + share * second.confidence
     # Two ways that end alike speak for each other; two that do not, against both.
-    sure = max(own, agreement) if agreement >= MEET else agreement
-    return CarriedFrame(first.frame, labels, sure)
+    confidence = max(own_confidence, agreement) if agreement >= MEET else agreement
+    return CarriedFrame(first.frame, labels, confidence)

@@ -223,7 +223,7 @@ class _ShotTracker:
         for index, number in (matched | recognised).items():
             self.objects[number] = _Object(instances[index], at)
             self.masks[at][number] = pack(instances[index].mask)
-        self._end_lost(at, set(matched.values()) | set(recognised.values()))
+        self._drop_lost(at, set(matched.values()) | set(recognised.values()))
         for index in unclear:
             if index not in recognised:
                 self._begin(at, instances[index], paths[index])
@@ -321,7 +321,7 @@ class _ShotTracker:
                 if own_mask is None or iou(own_mask, path[frame]) < self.how.match:
                     self.masks[frame][number] = path[frame]
 
-    def _end_lost(self, at: int, confirmed: set[int]) -> None:
+    def _drop_lost(self, at: int, confirmed: set[int]) -> None:
         """End what too many detections missed, and what has fallen onto another object."""
         for number in set(self.masks[at]) - confirmed:
             self.objects[number].missed += 1

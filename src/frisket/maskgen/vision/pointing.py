@@ -8,11 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frisket.maskgen.base import Box, MaskWeightsNotFound, ModelSource, RgbPicture, Segment
+from frisket.maskgen.base import (
+    Box,
+    ClickPoint,
+    MaskWeightsNotFound,
+    ModelSource,
+    RgbPicture,
+    Segment,
+)
 from frisket.maskgen.vision.loading import load_model
 from frisket.maskgen.vision.preprocess import Preprocessing, enlarge, pixels, scale_box
-
-Point = tuple[float, float, bool]  # x, y in pixels of the picture; whether it lies inside
 
 # Where a Sam3VideoModel holds what its tracker looks at pictures with.
 TRACKER_PARTS = {
@@ -30,7 +35,7 @@ class PictureEmbedding:
 
     @property
     def bytes(self) -> int:
-        """Of all levels."""
+        """What all levels take in memory."""
         return sum(level.numel() * level.element_size() for level in self.levels)
 
 
@@ -47,7 +52,7 @@ def segment_points(
     how: Preprocessing,
     embedding: PictureEmbedding,
     picture: RgbPicture,
-    points: Sequence[Point],
+    points: Sequence[ClickPoint],
     box: Box | None,
 ) -> list[Segment]:
     """Up to three things that points, a box or both may mean, the likeliest first.
@@ -65,8 +70,10 @@ def segment_points(
         prompts["input_labels"] = _to_tensor(model, [[int(inside) for *_, inside in points]]).long()
     if box is not None:
         prompts["input_boxes"] = _to_tensor(model, [scale_box(box, picture, how)])
-    several = box is None and len(points) == 1
-    output = model(image_embeddings=list(embedding.levels), multimask_output=several, **prompts)
+    offers_several = box is None and len(points) == 1
+    output = model(
+        image_embeddings=list(embedding.levels), multimask_output=offers_several, **prompts
+    )
     masks = enlarge(output.pred_masks[0, 0], *picture.shape[:2]).sigmoid().cpu()
     scores = output.iou_scores[0, 0].float().clamp(0, 1).cpu().tolist()
     segments = [Segment(mask, score, box=box) for mask, score in zip(masks, scores, strict=True)]
@@ -89,10 +96,10 @@ def load_tracker(folder: Path, source: ModelSource) -> Any:
     )
 
     # transformers renames a tracker's keys by itself, but not in a folder that it saved itself.
-    whole = load_model(Sam3VideoModel, folder, source)
+    video_model = load_model(Sam3VideoModel, folder, source)
     weights = {
         name + key.removeprefix(prefix): value
-        for key, value in whole.state_dict().items()
+        for key, value in video_model.state_dict().items()
         for prefix, name in TRACKER_PARTS.items()
         if key.startswith(prefix)
     }

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-Span = tuple[int, int, int]  # row, first column, column after the last
+PixelRun = tuple[int, int, int]  # row, first column, column after the last
 Rule = Literal["evenodd", "nonzero"]
 _Point = tuple[float, float]
 _Edge = tuple[float, float, float, float, int]  # upper end, lower end, 1 where drawn downward
@@ -26,14 +26,14 @@ def snap(value: float) -> float:
     return math.floor(min(max(value, -FAR), FAR) * GRID + 0.5) / GRID
 
 
-def disc_spans(cx: float, cy: float, r: float, width: int, height: int) -> list[Span]:
+def disc_spans(cx: float, cy: float, r: float, width: int, height: int) -> list[PixelRun]:
     """Pixels no farther than `r` from (cx, cy), and the one pixel that (cx, cy) is in."""
     return capsule((cx, cy, r), (cx, cy, r), width, height)
 
 
 def capsule(
     begin: tuple[float, float, float], end: tuple[float, float, float], width: int, height: int
-) -> list[Span]:
+) -> list[PixelRun]:
     """All discs from one (x, y, radius) to another, centre and radius moving alike.
 
     Both ends also hold the pixel their centre is in.
@@ -46,7 +46,7 @@ def capsule(
     last = min(height - 1, max(homes[0][0], homes[1][0], math.floor(highest)))
     spans = []
     for y in range(top, last + 1):
-        left, right = _cross_row(y + 0.5, (begin, end), quad)
+        left, right = _measure_row(y + 0.5, (begin, end), quad)
         starts, ends = [], []
         if left <= right:
             starts.append(math.ceil(left - 0.5))
@@ -62,7 +62,7 @@ def capsule(
     return spans
 
 
-def _cross_row(
+def _measure_row(
     line: float, discs: Sequence[tuple[float, float, float]], quad: Sequence[_Point]
 ) -> tuple[float, float]:
     """Leftmost and rightmost place of two discs and the quad between them on a line."""
@@ -104,7 +104,7 @@ def _find_quad(
     )
 
 
-def polygon_spans(points: Sequence[_Point], rule: Rule, width: int, height: int) -> list[Span]:
+def polygon_spans(points: Sequence[_Point], rule: Rule, width: int, height: int) -> list[PixelRun]:
     """Pixels inside a polygon, closed by itself; fewer than three points hold none.
 
     "evenodd" leaves out what is gone round twice, "nonzero" takes it in.
@@ -126,21 +126,21 @@ def polygon_spans(points: Sequence[_Point], rule: Rule, width: int, height: int)
     ]
 
 
-def _list_row(y: int, edges: Sequence[_Edge], rule: Rule, width: int) -> Iterator[Span]:
+def _list_row(y: int, edges: Sequence[_Edge], rule: Rule, width: int) -> Iterator[PixelRun]:
     line = y + 0.5
     # From the upper end, so that polygons on either side of an edge meet at the same number.
     crossings = [
         (ax + ((line - ay) * (bx - ax)) / (by - ay), turn) for ax, ay, bx, by, turn in edges
     ]
     crossings.sort(key=lambda crossing: crossing[0])
-    winding, begun, until = 0, 0.0, 0
+    winding, entry, until = 0, 0.0, 0
     for x, turn in crossings:
         before = winding
         winding = 1 - winding if rule == "evenodd" else winding + turn
         if before == 0:
-            begun = x
+            entry = x
         elif winding == 0:
-            start = max(math.ceil(begun - 0.5), until, 0)
+            start = max(math.ceil(entry - 0.5), until, 0)
             stop = min(math.ceil(x - 0.5), width)
             if start < stop:
                 yield y, start, stop

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frisket.disk.untrusted import show
-from frisket.masks.painting.raster import FAR, GRID, Rule, Span, capsule, polygon_spans
+from frisket.masks.painting.raster import FAR, GRID, PixelRun, Rule, capsule, polygon_spans
 
-Ids = NDArray[np.uint8]  # H W, the region of each pixel
+RegionIds = NDArray[np.uint8]  # H W, the region of each pixel
 
 IDS = -1  # the plane of ids; soft planes have the number of their region
 POINTS = 1 << 20  # numbers of one stroke
@@ -32,7 +32,7 @@ class Limits:
     locked: frozenset[int] = frozenset()
     only: int | None = None
 
-    def allow(self, ids: Ids, target: int) -> NDArray[np.bool_]:
+    def allow(self, ids: RegionIds, target: int) -> NDArray[np.bool_]:
         """Where a pixel of these ids may become `target`."""
         table = np.ones(256, np.bool_)
         table[list(self.locked)] = False
@@ -158,9 +158,9 @@ def renumber(edit: Edit, numbers: Mapping[int, int]) -> Edit:
         return edit
     used = {*edit.values} if edit.kind == "pixels" else {edit.id}
     locked, only = edit.limits.locked, edit.limits.only
-    named = used | locked | (set() if only is None else {only})
-    if strange := sorted(named - numbers.keys()):
-        raise BadStroke(f"an edit names the region {strange[0]}, which its legend lacks")
+    named_ids = used | locked | (set() if only is None else {only})
+    if strange_ids := sorted(named_ids - numbers.keys()):
+        raise BadStroke(f"an edit names the region {strange_ids[0]}, which its legend lacks")
     table = bytes(numbers.get(number, 0) for number in range(256))
     limits = Limits(
         frozenset(numbers[number] for number in locked), None if only is None else numbers[only]
@@ -174,22 +174,22 @@ def net(edits: Iterable[Edit]) -> list[Edit]:
 
     An undo beyond the first edit (its step was made before the log began) does nothing.
     """
-    done: list[Edit] = []
-    undone: list[Edit] = []
+    done_edits: list[Edit] = []
+    undone_edits: list[Edit] = []
     for edit in edits:
         if edit.kind == "undo":
-            if done:
-                undone.append(done.pop())
+            if done_edits:
+                undone_edits.append(done_edits.pop())
         elif edit.kind == "redo":
-            if undone:
-                done.append(undone.pop())
+            if undone_edits:
+                done_edits.append(undone_edits.pop())
         else:
-            done.append(edit)
-            undone = []
-    return done
+            done_edits.append(edit)
+            undone_edits = []
+    return done_edits
 
 
-def apply(edit: Edit, ids: Ids) -> None:
+def apply(edit: Edit, ids: RegionIds) -> None:
     """Lay one edit over ids, in place; edits of soft planes leave ids alone.
 
     BadStroke for pixels outside the mask, and for an undo (see `net`).
@@ -210,7 +210,7 @@ def apply(edit: Edit, ids: Ids) -> None:
         row[edit.limits.allow(row, edit.id)] = edit.id
 
 
-def _list_spans(edit: Edit, shape: tuple[int, ...]) -> Iterator[Span]:
+def _list_spans(edit: Edit, shape: tuple[int, ...]) -> Iterator[PixelRun]:
     height, width = shape
     if edit.kind == "polygon":
         corners = list(zip(edit.points[::2], edit.points[1::2], strict=True))
@@ -221,7 +221,7 @@ def _list_spans(edit: Edit, shape: tuple[int, ...]) -> Iterator[Span]:
         yield from capsule(before, dab, width, height)
 
 
-def _write_values(ids: Ids, spans: bytes, values: bytes) -> None:
+def _write_values(ids: RegionIds, spans: bytes, values: bytes) -> None:
     height, width = ids.shape
     content, at = np.frombuffer(values, np.uint8), 0
     triples = np.frombuffer(spans, "<i4").reshape(-1, 3)
@@ -236,17 +236,17 @@ def _write_values(ids: Ids, spans: bytes, values: bytes) -> None:
         at += stop - start
 
 
-def _find_filled(ids: Ids, edit: Edit) -> NDArray[np.bool_]:
+def _find_filled(ids: RegionIds, edit: Edit) -> NDArray[np.bool_]:
     """Pixels alike in label to the point, over edges where they are to hang together."""
     height, width = ids.shape
     x, y = (math.floor(value) for value in edit.points)
     if not (0 <= x < width and 0 <= y < height):
         return np.zeros(ids.shape, np.bool_)
     alike: NDArray[np.bool_] = ids == ids[y, x]
-    return _flood(alike, x, y) if edit.contiguous else alike
+    return _fill_from(alike, x, y) if edit.contiguous else alike
 
 
-def _flood(alike: NDArray[np.bool_], x: int, y: int) -> NDArray[np.bool_]:
+def _fill_from(alike: NDArray[np.bool_], x: int, y: int) -> NDArray[np.bool_]:
     """What of `alike` is reached from (x, y) over edges, run by run."""
     height, width = alike.shape
     reached = np.zeros(alike.shape, np.bool_)

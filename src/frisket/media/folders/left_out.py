@@ -53,8 +53,8 @@ class Leftovers:
     def add(self, path: Path) -> None:
         """A file that is no clip."""
         name = path.name.lower()
-        known = name in SYSTEM or name.endswith((*OURS, *self.quiet))
-        if not known:
+        is_known = name in SYSTEM or name.endswith((*OURS, *self.quiet))
+        if not is_known:
             self.files.append(path)
 
     def hints(self, root: Path, clips: Mapping[str, Path], suffix: str) -> Iterator[Hint]:
@@ -128,14 +128,14 @@ def _spell_files(paths: Sequence[Path]) -> str:
     return f"{_spell_count(len(paths), 'file')} ({'; '.join(parts)}) {verb}"
 
 
-def _spell_count(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+def _spell_count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _fix(paths: Iterable[Path]) -> str:
     suffixes = {path.suffix.lower() for path in paths}
-    needed = sorted({package for suffix in suffixes if (package := lacking(suffix))})
-    fixes = [f"{' and '.join(needed)} would read some of them: {EXTRA}"] if needed else []
+    packages = sorted({package for suffix in suffixes if (package := lacking(suffix))})
+    fixes = [f"{' and '.join(packages)} would read some of them: {EXTRA}"] if packages else []
     if suffixes & set(RAW):
         fixes.append("Develop camera raw to JPEG or TIFF first")
     return "; ".join(fixes) or "Export what is meant as PNG, JPEG or MP4, move the rest elsewhere"
@@ -143,15 +143,15 @@ def _fix(paths: Iterable[Path]) -> str:
 
 def look_alikes(clips: Mapping[str, Path]) -> list[str]:
     """Clips whose names are those of another clip and an ending that masks usually have."""
-    known = {name.casefold() for name in clips}
+    known_names = {name.casefold() for name in clips}
 
-    def masks_another(name: str) -> bool:
+    def is_mask_of_another(name: str) -> bool:
         bare = name.casefold()
         return any(
-            bare.endswith(end) and bare.removesuffix(end) in known - {bare} for end in MASKED
+            bare.endswith(end) and bare.removesuffix(end) in known_names - {bare} for end in MASKED
         )
 
-    return [name for name in clips if masks_another(name)]
+    return [name for name in clips if is_mask_of_another(name)]
 
 
 def look_alike_hints(root: Path, clips: Mapping[str, Path]) -> Iterator[Hint]:
@@ -159,11 +159,11 @@ def look_alike_hints(root: Path, clips: Mapping[str, Path]) -> Iterator[Hint]:
     alike = look_alikes(clips)
     if alike:
         verb = "is a clip that looks" if len(alike) == 1 else "are clips that look"
-        shown = ", ".join(clips[name].name for name in alike[:SHOWN])
+        shown_names = ", ".join(clips[name].name for name in alike[:SHOWN])
         more = ", ..." if len(alike) > SHOWN else ""
         yield Hint(
             "mask among the clips",
-            f"{_spell_count(len(alike), 'file')} in {root} ({shown}{more}) {verb} like a mask of"
-            " another, and would be trained on as a picture",
+            f"{_spell_count(len(alike), 'file')} in {root} ({shown_names}{more}) {verb} like a mask"
+            " of another, and would be trained on as a picture",
             'Rename them to name.mask.png (masks = "sidecar"), or move them to a folder of masks',
         )

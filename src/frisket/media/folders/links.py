@@ -20,8 +20,8 @@ def find_outside(
     """
     parts = [(_normalise(root), list(files)), (_normalise(captions[0]), list(captions[1]))]
     for region in dict.fromkeys(region for regions in masks for region in regions):
-        own = [regions[region] for regions in masks if region in regions]
-        parts.append((_normalise(folders.get(region, root)), own))
+        own_masks = [regions[region] for regions in masks if region in regions]
+        parts.append((_normalise(folders.get(region, root)), own_masks))
     return tuple(
         path
         for top, paths in parts

@@ -17,7 +17,7 @@ from frisket.media.paths import (
 )
 
 _SIDECARS = (".mask", "-masklabel")
-_ASIDE = (*_SIDECARS, "-condlabel")  # OneTrainer keeps inpainting pictures beside its clips
+_ASIDE_ENDS = (*_SIDECARS, "-condlabel")  # OneTrainer keeps inpainting pictures beside its clips
 
 
 class MasksNotFound(ValueError):
@@ -37,7 +37,7 @@ def is_sidecar(folder: Path) -> bool:
 
 def is_aside(path: Path) -> bool:
     """Whether something in a folder of clips is a mask or condition of another clip."""
-    return path.is_dir() or path.stem.endswith(_ASIDE)
+    return path.is_dir() or path.stem.endswith(_ASIDE_ENDS)
 
 
 def _index_names(paths: Iterable[Path], name: Callable[[Path], str], kind: str) -> dict[str, Path]:
@@ -79,14 +79,14 @@ def check_folder(folder: Path) -> None:
 
 
 def _match_masks(
-    clips: Mapping[str, Path], masks: Mapping[str, Path], where: str
+    clips: Mapping[str, Path], masks: Mapping[str, Path], label: str
 ) -> tuple[dict[str, Path], list[Path]]:
     """Masks that have a clip, and those that do not; MasksNotFound where none has one."""
     matches = {name: path for name, path in masks.items() if name in clips}
     if not matches:
         example = f"a mask there is {next(iter(masks))!r}" if masks else "no mask is there"
         raise MasksNotFound(
-            f"{where}: no mask matches any of the {len(clips)} clips; a clip is"
+            f"{label}: no mask matches any of the {len(clips)} clips; a clip is"
             f" {next(iter(clips))!r}, {example}; a mask needs its clip's name and sub-folder, with"
             " any image or video suffix"
         )
@@ -97,20 +97,20 @@ def match_folder_masks(
     clips: Mapping[str, Path], root: Path, folder: Path, region: str, left: Leftovers
 ) -> tuple[dict[str, Path], list[Path]]:
     """Masks below `folder` by the clip of the same name, and those without a clip."""
-    where = f"masks {folder}" + (f" (region {region!r})" if region else "")
+    label = f"masks {folder}" + (f" (region {region!r})" if region else "")
     if not folder.is_dir():
         raise MasksNotFound(
-            f"{where}: there is no such folder; a clip is {next(iter(clips))!r}, its mask would be"
+            f"{label}: there is no such folder; a clip is {next(iter(clips))!r}, its mask would be"
             f" {folder / next(iter(clips))}.png"
         )
     if folder.resolve() == root.resolve():
         raise MasksNotFound(
-            f"{where}: is the clip folder itself, so every clip would be its own mask; give a"
+            f"{label}: is the clip folder itself, so every clip would be its own mask; give a"
             ' folder of masks, or masks = "sidecar" for name.mask.png files beside the clips'
         )
     parents = {parent.as_posix() for name in clips for parent in Path(name).parents}
 
-    def leaf(path: Path) -> bool:
+    def is_leaf(path: Path) -> bool:
         # A folder with the name of a clip holds its frames, one with the name of a folder of clips
         # mirrors it; any other with images belongs to nothing: one orphan instead of hundreds.
         name = name_of(path, folder)
@@ -119,9 +119,9 @@ def match_folder_masks(
     skip = {root.resolve()}
     if (folder / LEGEND).is_file() and SOFT not in parents:
         skip.add((folder / SOFT).resolve())  # `frisket masks` keeps the same regions there, soft
-    media = list(walk_media(folder, skip=frozenset(skip), leaf=leaf, left=left))
+    media = list(walk_media(folder, skip=frozenset(skip), leaf=is_leaf, left=left))
     masks = _index_names(media, lambda path: name_of(path, folder), "masks")
-    return _match_masks(clips, masks, where)
+    return _match_masks(clips, masks, label)
 
 
 def match_sidecar_masks(
@@ -130,10 +130,12 @@ def match_sidecar_masks(
     """Masks that lie beside their clips by the clip's name, and those without a clip."""
 
     def name(path: Path) -> str:
-        whole = plain(path.relative_to(root).as_posix())
-        whole = whole if path.is_dir() else whole.removesuffix(plain(path.suffix))
-        return next((whole.removesuffix(end) for end in _SIDECARS if whole.endswith(end)), "")
+        path_name = plain(path.relative_to(root).as_posix())
+        path_name = path_name if path.is_dir() else path_name.removesuffix(plain(path.suffix))
+        return next(
+            (path_name.removesuffix(end) for end in _SIDECARS if path_name.endswith(end)), ""
+        )
 
     masks = _index_names((p for p in media if name(p)), name, "masks")
-    where = f"{root}: masks beside clips (name.mask.png, name-masklabel.png, folder name.mask)"
-    return _match_masks(clips, masks, where)
+    label = f"{root}: masks beside clips (name.mask.png, name-masklabel.png, folder name.mask)"
+    return _match_masks(clips, masks, label)

@@ -26,7 +26,7 @@ class Rejects:
     names: frozenset[str]  # clips that are left out
     strangers: tuple[str, ...]  # lines that name no clip
 
-    def hints(self, path: Path | None) -> tuple[Hint, ...]:
+    def list_hints(self, path: Path | None) -> tuple[Hint, ...]:
         """What is told of it: how many are left out, and which lines name nothing."""
         hints = []
         if self.names:

@@ -84,11 +84,11 @@ class Palette:
             return image
         pixels = np.asarray(image.convert("RGBA"))
         codes = _pack_codes(self.colours)
-        known, first = np.unique(codes, return_index=True)
+        known_codes, first = np.unique(codes, return_index=True)
         frame = _pack_codes(pixels)
-        place = np.searchsorted(known, frame).clip(max=len(known) - 1)
+        place = np.searchsorted(known_codes, frame).clip(max=len(known_codes) - 1)
         hidden = (pixels[..., 3] == 0) if self.clear is not None else np.zeros(frame.shape, bool)
-        if not (hidden | (known[place] == frame)).all():
+        if not (hidden | (known_codes[place] == frame)).all():
             return image
         labels = np.where(hidden, self.clear or 0, first[place]).astype(np.uint8)
         return Image.fromarray(labels)
@@ -104,9 +104,9 @@ def palette_of(image: Image.Image) -> Palette | None:
     if image.format != "GIF":
         return None
     seek(image, 0)
-    written = image.getpalette("RGB")
-    if written is None:
-        written = [level for level in range(256) for _ in range(3)]
+    palette_levels = image.getpalette("RGB")
+    if palette_levels is None:
+        palette_levels = [level for level in range(256) for _ in range(3)]
     clear = image.info.get("transparency")
-    colours = np.array(written, np.uint8).reshape(-1, 3)
+    colours = np.array(palette_levels, np.uint8).reshape(-1, 3)
     return Palette(colours, clear if isinstance(clear, int) else None)

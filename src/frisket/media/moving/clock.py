@@ -70,8 +70,8 @@ class Clock:
         ends[:-1] -= late
         # Samples that lie before the end of each frame; those before its beginning are not its.
         before = np.ceil(ends * target)
-        shown = np.flatnonzero(np.diff(before, prepend=0.0) > 0)
-        return tuple(int(index) for index in shown)
+        shown_frames = np.flatnonzero(np.diff(before, prepend=0.0) > 0)
+        return tuple(int(index) for index in shown_frames)
 
     def _even(self) -> bool:
         assert self.rate is not None
@@ -82,8 +82,8 @@ class Clock:
         """Seconds that repeated frames would have filled at `target`, and that are left out."""
         if not target or not self.ticks:
             return 0.0
-        kept = len(self.sample(target))
-        return max(float(self.end * self.base) - kept / target, 0.0)
+        kept_count = len(self.sample(target))
+        return max(float(self.end * self.base) - kept_count / target, 0.0)
 
     def dump(self) -> list[Any]:
         """The fields as JSON values, which `parse` reads."""
@@ -91,11 +91,11 @@ class Clock:
         return [self.frames, rate, list(self.ticks), str(self.base), self.end]
 
     @staticmethod
-    def parse(written: Sequence[Any]) -> "Clock":
+    def parse(fields: Sequence[Any]) -> "Clock":
         """The inverse of `dump`."""
-        frames, rate, ticks, base, end = written
-        known = None if rate is None else Fraction(rate)
-        return Clock(frames, known, tuple(ticks), Fraction(base), end)
+        frames, rate, ticks, base, end = fields
+        known_rate = None if rate is None else Fraction(rate)
+        return Clock(frames, known_rate, tuple(ticks), Fraction(base), end)
 
 
 STILL = Clock()
@@ -115,10 +115,10 @@ def read_clock(
     """
     count = len(stamps)
     claims = [rate for rate in nominal if rate]
-    known = [(index, stamp) for index, stamp in enumerate(stamps) if stamp is not None]
-    if len(known) < 2:
+    known_stamps = [(index, stamp) for index, stamp in enumerate(stamps) if stamp is not None]
+    if len(known_stamps) < 2:
         return Clock(count, claims[0] if claims else None)
-    step = _find_usual_step(known, base, claims)
+    step = _find_usual_step(known_stamps, base, claims)
     ticks = list(_fill_ticks(stamps, step))
     span = ticks[-1] * base
     if not span:  # every frame at once: the stamps say nothing
@@ -133,10 +133,10 @@ def read_clock(
 
 
 def _find_usual_step(
-    known: Sequence[tuple[int, int]], base: Fraction, claims: Sequence[Fraction]
+    known_stamps: Sequence[tuple[int, int]], base: Fraction, claims: Sequence[Fraction]
 ) -> int:
     """Ticks from one frame to the next, of stamps by index."""
-    steps = [(after - before) / (j - i) for (i, before), (j, after) in pairwise(known)]
+    steps = [(after - before) / (j - i) for (i, before), (j, after) in pairwise(known_stamps)]
     forward = [step for step in steps if step > 0]
     if forward:
         return max(round(median(forward)), 1)
@@ -162,5 +162,5 @@ def _fill_ticks(stamps: Sequence[int | None], step: int) -> Iterator[int]:
 def _fits(ticks: Sequence[int], base: Fraction, rate: Fraction) -> bool:
     """Whether the stamps are those of a constant rate, but for rounding."""
     begins: NDArray[np.float64] = np.array(ticks, np.float64) * float(base)
-    apart = np.abs(begins - np.arange(len(ticks)) / float(rate))
-    return bool(apart.max() <= ROUNDED + 1e-9 * max(begins[-1], 1.0))
+    distances = np.abs(begins - np.arange(len(ticks)) / float(rate))
+    return bool(distances.max() <= ROUNDED + 1e-9 * max(begins[-1], 1.0))

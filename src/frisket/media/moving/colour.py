@@ -79,11 +79,11 @@ class Colour:
 
     def reading(self) -> tuple[str, ...]:
         """What is done to the levels besides decoding, for cache keys."""
-        done = [f"matrix {self.matrix.name}"] if self.matrix is not None else []
-        done += ["full range"] if self.full else []
+        steps = [f"matrix {self.matrix.name}"] if self.matrix is not None else []
+        steps += ["full range"] if self.full else []
         if not self.plain:
-            done.append(f"{self.light} {self.gamut or 'bt709'} {self.peak:g} rule {RULE}")
-        return tuple(done)
+            steps.append(f"{self.light} {self.gamut or 'bt709'} {self.peak:g} rule {RULE}")
+        return tuple(steps)
 
 
 PLAIN = Colour()
@@ -143,9 +143,9 @@ def _read_peak(frame: VideoFrame) -> float:
     """Brightest light of a PQ video: that of its mastering display, else of its content."""
     mastering = frame.side_data.get("MASTERING_DISPLAY_METADATA")
     if isinstance(mastering, SideData):  # AVMasteringDisplayMetadata: 16 ints, min, max, two flags
-        above, below, _, known = struct.unpack_from("=4i", bytes(mastering), 72)
-        if known and below > 0 and WHITE < above / below <= BRIGHTEST:
-            return float(above / below)
+        above, darkest, _, is_known = struct.unpack_from("=4i", bytes(mastering), 72)
+        if is_known and darkest > 0 and WHITE < above / darkest <= BRIGHTEST:
+            return float(above / darkest)
     content = frame.side_data.get("CONTENT_LIGHT_LEVEL")
     if isinstance(content, SideData):
         (brightest,) = struct.unpack_from("=I", bytes(content))
@@ -157,8 +157,8 @@ def _read_peak(frame: VideoFrame) -> float:
 def to_rgb(frame: VideoFrame, colour: Colour) -> NDArray[np.uint8]:
     """H W 3 of one frame in sRGB, 0 to 255, as it is stored."""
     if not colour.reading():
-        plain: NDArray[Any] = frame.to_ndarray(format="rgb24")
-        return plain
+        pixels: NDArray[Any] = frame.to_ndarray(format="rgb24")
+        return pixels
     how: dict[str, Any] = {"src_colorspace": colour.matrix, "src_color_range": colour.range}
     if colour.plain:
         read: NDArray[Any] = frame.reformat(format="rgb24", **how).to_ndarray()
@@ -209,7 +209,7 @@ def _build_linear(light: Light) -> _LookupTable:
     """Linear light by 16-bit level: cd/m2 of PQ, 0 to 1 of HLG's scene and of SDR."""
     level = np.arange(1 << 16) / 65535
     if light == "pq":
-        return _pq_light(level).astype(np.float32)
+        return _decode_pq(level).astype(np.float32)
     if light == "hlg":  # BT.2100, table 5: inverse of the OETF
         a, b, c = 0.17883277, 0.28466892, 0.55991073
         scene = np.where(level <= 0.5, level**2 / 3, (np.exp((level - c) / a) + b) / 12)
@@ -229,13 +229,13 @@ _M1, _M2 = 2610 / 16384, 2523 / 4096 * 128  # SMPTE ST 2084
 _C1, _C2, _C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
 
 
-def _pq_light(code: NDArray[Any]) -> NDArray[Any]:
+def _decode_pq(code: NDArray[Any]) -> NDArray[Any]:
     power = np.asarray(code, np.float64) ** (1 / _M2)
     light: NDArray[Any] = np.maximum(power - _C1, 0) / (_C2 - _C3 * power)
     return BRIGHTEST * light ** (1 / _M1)
 
 
-def _pq_code(light: NDArray[Any]) -> NDArray[Any]:
+def _encode_pq(light: NDArray[Any]) -> NDArray[Any]:
     power = (light / BRIGHTEST) ** _M1
     code: NDArray[Any] = ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2
     return code
@@ -249,14 +249,14 @@ def _build_tone_scales(peak: float) -> _LookupTable:
     its knee, a Hermite spline above it.
     """
     light = np.linspace(0, 1, 1 << 16) ** 4 * BRIGHTEST
-    source, white = (float(code) for code in _pq_code(np.array([peak, WHITE])))
-    level, top = np.minimum(_pq_code(light) / source, 1), white / source
+    source, white = (float(code) for code in _encode_pq(np.array([peak, WHITE])))
+    level, top = np.minimum(_encode_pq(light) / source, 1), white / source
     knee = max(1.5 * top - 0.5, 0.0)
     part = np.clip((level - knee) / (1 - knee), 0, 1)
     square, cube = part**2, part**3
     spline = (2 * cube - 3 * square + 1) * knee
     spline += (cube - 2 * square + part) * (1 - knee) + (3 * square - 2 * cube) * top
-    mapped = _pq_light(np.where(level < knee, level, spline) * source)
+    mapped = _decode_pq(np.where(level < knee, level, spline) * source)
     with np.errstate(invalid="ignore"):
         scales = np.where(level < knee, 1.0, mapped / light) / WHITE
     return scales.astype(np.float32)

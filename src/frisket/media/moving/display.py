@@ -101,10 +101,10 @@ def fit(array: NDArray[Any], size: FrameSize) -> NDArray[Any]:
     if array.dtype == np.float32:
         shrinks = height * width < array.shape[0] * array.shape[1]
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        whole: NDArray[Any] = cv2.resize(
+        scaled_picture: NDArray[Any] = cv2.resize(
             np.ascontiguousarray(array), (width, height), interpolation=how
         )
-        return whole
+        return scaled_picture
     rows = ((np.arange(height) + 0.5) * array.shape[0] / height).astype(np.int64)
     columns = ((np.arange(width) + 0.5) * array.shape[1] / width).astype(np.int64)
     nearest: NDArray[Any] = array[rows][:, columns]

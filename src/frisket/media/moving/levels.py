@@ -89,10 +89,10 @@ def _read_grey(path: Path, frame: VideoFrame, lossless: bool) -> NDArray[np.floa
         levels: NDArray[np.float32] = (deep.astype(np.float64) / 65535).astype(np.float32)
         return levels if lossless else _snap_deep(levels)
     rgb: PixelArray = frame.to_ndarray(format="rgb24")
-    apart = measure_tint(rgb)
-    if apart > (0 if lossless and frame.format.is_rgb else TINT):
-        raise refuse_colour(path, apart)
-    if lossless and (apart == 0):
+    tint = measure_tint(rgb)
+    if tint > (0 if lossless and frame.format.is_rgb else TINT):
+        raise refuse_colour(path, tint)
+    if lossless and (tint == 0):
         return rgb[..., 0].astype(np.float32) / np.float32(255)
     grey: PixelArray = frame.to_ndarray(format="gray")
     return grey.astype(np.float32) / np.float32(255) if lossless else snap_levels(grey)
@@ -108,9 +108,9 @@ def _read_index(path: Path, frame: VideoFrame, lossless: bool) -> NDArray[np.int
     if kind.startswith("gray"):
         return frame.to_ndarray().astype(np.int32)
     rgb: PixelArray = frame.to_ndarray(format="rgb24")
-    if apart := measure_tint(rgb):
+    if tint := measure_tint(rgb):
         raise BadMedia(
-            f"{path}: holds colours (channels differ by up to {apart}), not label numbers; give the"
+            f"{path}: holds colours (channels differ by up to {tint}), not label numbers; give the"
             " `legend` RGB colours, or write the labels as grey"
         )
     return rgb[..., 0].astype(np.int32)

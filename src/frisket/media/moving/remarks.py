@@ -74,5 +74,5 @@ def sum_up(remarks: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
         if clips:
             more = f" and {len(clips) - SHOWN} more" if len(clips) > SHOWN else ""
             plural = "clips" if len(clips) > 1 else "clip"
-            named = f"{', '.join(clips[:SHOWN])}{more}"
-            yield name, f"{len(clips)} {plural} ({named}) {remark.message}"
+            clip_names = f"{', '.join(clips[:SHOWN])}{more}"
+            yield name, f"{len(clips)} {plural} ({clip_names}) {remark.message}"

@@ -116,8 +116,8 @@ def _find_by_chunks(image: Image.Image) -> Conversion | None:
         corners = PRIMARIES[1]
     else:
         corners = (*chroma[2:], *chroma[:2])  # white comes first
-    usual = GAMMAS[0] <= gamma <= GAMMAS[1]
-    curve = CURVES[13] if usual else make_power(1 / gamma)
+    is_usual = GAMMAS[0] <= gamma <= GAMMAS[1]
+    curve = CURVES[13] if is_usual else make_power(1 / gamma)
     return conversion_of(matrix_profile(corners, curve, f"gamma {gamma:g}"))
 
 
@@ -163,8 +163,10 @@ def note_code_points(image: Image.Image, stream: IO[bytes]) -> None:
 
 def in_srgb(image: Image.Image, conversion: Conversion | None) -> NDArray[np.uint8]:
     """H W 3 of (a band of) a loaded picture of at most 8 bits a channel."""
-    plain = _convert_mode(image, conversion)
-    return np.asarray(plain if conversion is None else convert_image(plain, conversion))
+    converted_image = _convert_mode(image, conversion)
+    return np.asarray(
+        converted_image if conversion is None else convert_image(converted_image, conversion)
+    )
 
 
 def _convert_mode(image: Image.Image, conversion: Conversion | None) -> Image.Image:

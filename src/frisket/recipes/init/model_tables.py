@@ -19,17 +19,17 @@ def build_model(family: str, name: str) -> Table:
     """`[model]`: which, from where, in what precision, and which experts."""
     shelf = FAMILIES.load(family)
     variant = shelf.variants[name]
-    others = [other for other in FAMILIES.names() if other != family]
+    other_families = [other for other in FAMILIES.names() if other != family]
     table = tomlkit.table()
-    _add(table, "family", family, f"there are also: {', '.join(others)}")
+    _add(table, "family", family, f"there are also: {', '.join(other_families)}")
     siblings = [other for other in shelf.variants if other != name]
     _add(table, "variant", name, f"there are also: {', '.join(siblings)}" if siblings else "")
     _add(table, "source", "", f"folder, file or hub id; empty takes {variant.repo}")
     if variant.experts:
-        both = (
+        both_comment = (
             f"one LoRA for each; or {' or '.join(repr(expert) for expert in variant.experts)} alone"
         )
-        _add(table, "experts", "both", both.replace("'", '"'))
+        _add(table, "experts", "both", both_comment.replace("'", '"'))
     if settings := suggest_precision(shelf.suggestions):
         _add(
             table, "dtype", settings["precision"], "of the frozen base; the LoRA trains in float32"
@@ -56,11 +56,11 @@ def build_memory(family: str, name: str, file: str, recipe: Recipe | None) -> Ta
     part = "each of its experts" if shelf.variants[name].experts else "its denoiser"
     table.add(tomlkit.comment(f"{part.capitalize()} is {size} in bfloat16."))
     table.add(tomlkit.comment(f"What fits your card: frisket doctor {file}; docs/families.md."))
-    chosen = recipe.memory if recipe else {}
+    memory = recipe.memory if recipe else {}
     if recipe and recipe.peak is not None:
         peak = f"With what stands here training peaks at {recipe.peak:.1f} GiB, as predicted."
         table.add(tomlkit.comment(peak))
-    kind = chosen.get("quantise", "none") if recipe else "nf4" if size.count >= HUGE else "none"
+    kind = memory.get("quantise", "none") if recipe else "nf4" if size.count >= HUGE else "none"
     comment = '"none"; "int8", "fp8" (torchao); "nf4", 4 bits a weight (bitsandbytes)'
     _add(table, "quantise", kind, comment)
     _add(
@@ -69,10 +69,10 @@ def build_memory(family: str, name: str, file: str, recipe: Recipe | None) -> Ta
         True,
         "activations are computed again, not kept: slower, much smaller",
     )
-    swapped = chosen.get("swap_blocks", 0)
+    swapped = memory.get("swap_blocks", 0)
     _add(table, "swap_blocks", swapped, "so many of its blocks wait on the CPU; slower")
     if shelf.variants[name].video:
-        _add(table, "tile_vae", chosen.get("tile_vae", False), "encode and decode in tiles; slower")
+        _add(table, "tile_vae", memory.get("tile_vae", False), "encode and decode in tiles; slower")
     return table
 
 

@@ -42,18 +42,18 @@ def init(folder: Path, output: Path, *, family: str = "", variant: str = "") -> 
         raise ConfigError(f"{output} exists and is not overwritten; name another file with -o")
     scan = scan_dataset(folder)
     room = measure_card()
-    chosen = ModelChoice(family, "", None) if family else choose(scan, room)
-    family = chosen.family
+    choice = ModelChoice(family, "", None) if family else choose(scan, room)
+    family = choice.family
     if family not in FAMILIES.names():
         raise ConfigError(f"no family is named {family!r}{suggest(family, FAMILIES.names())}")
-    name = variant or chosen.variant or _choose_variant(scan, FAMILIES.load(family).variants)
+    name = variant or choice.variant or _choose_variant(scan, FAMILIES.load(family).variants)
     if name not in FAMILIES.load(family).variants:
-        known = list(FAMILIES.load(family).variants)
-        raise ConfigError(f"{family} has no variant {name!r}{suggest(name, known)}")
-    recipe = chosen.recipe or find_recipe(family, name, room)
+        variants = list(FAMILIES.load(family).variants)
+        raise ConfigError(f"{family} has no variant {name!r}{suggest(name, variants)}")
+    recipe = choice.recipe or find_recipe(family, name, room)
     text = tomlkit.dumps(_build_document(scan, family, name, output, recipe))
     _write(output, text)
-    return [*_summarise(scan, family, name), *chosen.messages]
+    return [*_summarise(scan, family, name), *choice.messages]
 
 
 def _choose_variant(scan: DatasetScan, variants: Mapping[str, Variant]) -> str:
@@ -76,13 +76,15 @@ def _summarise(scan: DatasetScan, family: str, variant: str) -> list[str]:
         lines.append("no masks found: every clip will teach everywhere")
     else:
         folders = () if scan.masks.kind == "listed" else scan.masks.folders.values()
-        where = ", ".join(map(str, folders)) or scan.clips
-        lines.append(f"masks ({scan.masks.kind}): {scan.masks.matched} of {scan.count}, in {where}")
+        folder_names = ", ".join(map(str, folders)) or scan.clips
+        lines.append(
+            f"masks ({scan.masks.kind}): {scan.masks.matched} of {scan.count}, in {folder_names}"
+        )
     if scan.orphans:
         lines.append(f"{len(scan.orphans)} masks have no clip, {scan.orphans[0]} among them")
     lines += scan.hints
-    beside = "in the manifest" if is_manifest(scan.clips) else "beside the clips"
-    source = scan.captions or beside
+    default_place = "in the manifest" if is_manifest(scan.clips) else "beside the clips"
+    source = scan.captions or default_place
     lines.append(f"captions ({source}): {scan.captioned} of {scan.count}")
     lines.append(f"model: {family} {variant}")
     return lines
@@ -187,10 +189,10 @@ def _add_masks(table: Table, scan: DatasetScan, base: Path) -> None:
     if masks.levels:
         greys = ", ".join(str(level) for level in masks.levels)
         table.add(tomlkit.comment(f"The masks have grey levels {greys}, read as weights 0 to 1."))
-        named = "levels = { face = 255, body = 128 }"
+        level_example = "levels = { face = 255, body = 128 }"
         table.add(tomlkit.comment("To name them, and tune each in [regions], write instead:"))
         source = '"listed"' if masks.kind == "listed" else '"folder", path = "..."'
-        table.add(tomlkit.comment(f"masks = {{ source = {source}, {named} }}"))
+        table.add(tomlkit.comment(f"masks = {{ source = {source}, {level_example} }}"))
 
 
 def _describe_folder(scan: DatasetScan, base: Path) -> InlineTable | str:
@@ -208,13 +210,15 @@ def _build_legend(labels: tuple[int, ...]) -> dict[str, int]:
 
 def _build_regions(scan: DatasetScan) -> Table:
     masks = scan.masks
-    named = [name for name in masks.folders if name] or [
+    region_names = [name for name in masks.folders if name] or [
         *masks.legend,
         *_build_legend(masks.labels),
     ]
-    names = [name for name in named if name != "background"] or ["subject"]
-    usual = PRESETS["person"] if "face" in masks.legend else {}
-    table = _build_table({name: usual.get(name, 1.0) for name in names} | {"background": 0.0}, {})
+    names = [name for name in region_names if name != "background"] or ["subject"]
+    usual_weights = PRESETS["person"] if "face" in masks.legend else {}
+    table = _build_table(
+        {name: usual_weights.get(name, 1.0) for name in names} | {"background": 0.0}, {}
+    )
     table[names[0]].comment("how much a region teaches; change it freely, nothing is encoded again")
     table["background"].comment("0: the loss does not see it at all")
     return table
@@ -269,15 +273,15 @@ def _build_preview(scan: DatasetScan, suggested: Suggestions, variant: Variant) 
         table.update({"every": 250, "prompts": ["", prompt]})
         return table
     table.update({"every": 0, "prompts": ["", prompt], "images": []})
-    wanted = "first frame" if variant.sees == "first_frame" else "pictures to edit"
+    picture_kind = "first frame" if variant.sees == "first_frame" else "pictures to edit"
     table["every"].comment("250, once `images` names something")
-    table["images"].comment(f"files: the {wanted}")
+    table["images"].comment(f"files: the {picture_kind}")
     return table
 
 
 def _build_validation(scan: DatasetScan) -> Table:
-    held = 1 if scan.count >= 8 else 0
-    table = _build_table({"every": 250 if held else 0, "holdout": held}, {})
+    holdout = 1 if scan.count >= 8 else 0
+    table = _build_table({"every": 250 if holdout else 0, "holdout": holdout}, {})
     table["holdout"].comment("clips kept out of training, on which the mask's effect is measured")
     return table
 
@@ -304,10 +308,10 @@ def _make_relative(path: Path, base: Path) -> str:
 
 def _make_slug(clips: Path) -> str:
     folder = clips.absolute().with_suffix("") if is_manifest(clips) else clips.absolute()
-    plain = (
+    ascii_name = (
         folder.parent.name if folder.name.lower() in ("clips", "images", "videos") else folder.name
     )
     return (
-        "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in plain)
+        "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in ascii_name)
         or "first"
     )

@@ -61,14 +61,16 @@ class Carried:
     regions: tuple[str, ...] = ()
 
 
-def layout_of(name: str, option: str) -> Exchange:
+def find_layout(name: str, option: str) -> Exchange:
     """A layout by its name; BadOption tells the nearest."""
     if name not in (names := EXCHANGES.names()):
         raise BadMaskOption(f"{option}: no layout is named {name!r}{suggest(name, names)}")
     return EXCHANGES.load(name)
 
 
-def weights_of(config: Path | None, preset: str, by_hand: Mapping[str, float]) -> dict[str, float]:
+def read_weights(
+    config: Path | None, preset: str, by_hand: Mapping[str, float]
+) -> dict[str, float]:
     """The weights of a config's [regions] or of a preset, with those `by_hand` laid over.
 
     {} where none is given. Raises BadOption, and ConfigError for a config that cannot be read.
@@ -102,7 +104,7 @@ def export(
     told and stops no other. Raises BadOption where weights are lacking or do not apply, BadExchange
     where files are there already, OSError where nothing can be written, and as `open_masks`.
     """
-    layout = layout_of(to, "--to")
+    layout = find_layout(to, "--to")
     if missing == "white" and not layout.grey:
         raise BadMaskOption(f"--missing white: {to} holds regions; leave such clips out")
     clips, place = _place_masks(folder, masks)
@@ -209,7 +211,7 @@ def import_masks(
     the source breaks off after some clips these are kept, and the rest is told as failed. Raises
     BadOption, and what the layout raises of a source that gives nothing at all.
     """
-    exchange = layout_of(layout, "--from")
+    exchange = find_layout(layout, "--from")
     if levels and not exchange.grey:
         raise BadMaskOption(f"--levels: {layout} holds regions, not grey levels; leave it out")
     if not source.exists():

@@ -164,7 +164,7 @@ def _matches(clips: Path, folder: Path) -> bool:
     return True
 
 
-def table_of(text: str, option: str) -> dict[str, float]:
+def parse_table(text: str, option: str) -> dict[str, float]:
     """`face=1,hair=0.3` as a table; BadOption names the option and the part that is none."""
     table: dict[str, float] = {}
     for part in filter(None, text.split(",")):
@@ -178,9 +178,9 @@ def table_of(text: str, option: str) -> dict[str, float]:
     return table
 
 
-def whole_table_of(text: str, option: str) -> dict[str, int]:
+def parse_whole_table(text: str, option: str) -> dict[str, int]:
     """`face=255,hair=80`: whole numbers from 0 to 255, each once; BadOption for others."""
-    table = table_of(text, option)
+    table = parse_table(text, option)
     fine = all(value in range(256) for value in table.values())
     if not fine or len(set(table.values())) < len(table):
         raise BadMaskOption(

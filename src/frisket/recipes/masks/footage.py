@@ -10,10 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frisket.maskgen.files.drafts import DraftFolder, FrameDraft, load_draft, share_out, write_png
+from frisket.maskgen.files.drafts import (
+    DraftFolder,
+    FrameDraft,
+    TrackDirection,
+    load_draft,
+    share_out,
+    write_png,
+)
 from frisket.maskgen.files.frame_codes import FrameCode, LevelPlane, fit_levels, pack_levels
 from frisket.maskgen.tracking.flow import blend_labels
-from frisket.maskgen.tracking.propagate import Carrier, TrackDirection, plan_stretches, propagate
+from frisket.maskgen.tracking.propagate import Carrier, plan_stretches, propagate
 from frisket.media.frames import BadMedia, probe, stream, writing_labels
 from frisket.media.paths import VIDEOS, frames_in, replacing
 from frisket.media.seeking import FrameReader, open_reader
@@ -36,17 +43,17 @@ class MaskFootage:
     drafts: DraftFolder | None = None
 
     @staticmethod
-    def parse(written: Mapping[str, Any]) -> "MaskFootage":
+    def parse(tree: Mapping[str, Any]) -> "MaskFootage":
         """A mask as the server names it."""
         return MaskFootage(
-            Path(written["clip"]),
-            int(written["frames"]),
-            int(written["height"]),
-            int(written["width"]),
-            float(written["fps"]),
-            FrameCode.parse(written["code"]),
-            {key: Path(path) for key, path in written["files"].items()},
-            DraftFolder(Path(written["drafts"])) if written.get("drafts") else None,
+            Path(tree["clip"]),
+            int(tree["frames"]),
+            int(tree["height"]),
+            int(tree["width"]),
+            float(tree["fps"]),
+            FrameCode.parse(tree["code"]),
+            {key: Path(path) for key, path in tree["files"].items()},
+            DraftFolder(Path(tree["drafts"])) if tree.get("drafts") else None,
         )
 
     def read_planes(self, frame: int, open_file: OpenReader) -> dict[str, LevelPlane]:
@@ -105,7 +112,7 @@ def is_moving(path: Path) -> bool:
 
 
 @dataclass(slots=True)
-class Coverage:
+class FrameShares:
     """How much of each frame each id covers, 0 to 1, frame by frame."""
 
     shares: dict[int, list[float]] = field(default_factory=dict)
@@ -113,11 +120,11 @@ class Coverage:
 
     def add(self, ids: LevelPlane) -> None:
         """Count the next frame."""
-        found = share_out(ids)
-        for number in found:
+        shares_here = share_out(ids)
+        for number in shares_here:
             self.shares.setdefault(number, [0.0] * self.frames)
         for number, shares in self.shares.items():
-            shares.append(found.get(number, 0.0))
+            shares.append(shares_here.get(number, 0.0))
         self.frames += 1
 
     def dump(self) -> dict[str, list[float]]:
@@ -125,9 +132,9 @@ class Coverage:
         return {str(number): shares for number, shares in sorted(self.shares.items())}
 
 
-def measure_coverage(footage: MaskFootage, report: ReportFrame) -> Coverage:
+def measure_coverage(footage: MaskFootage, report: ReportFrame) -> FrameShares:
     """The coverage of every frame, as the files have it; drafts are not looked at."""
-    coverage = Coverage()
+    coverage = FrameShares()
     streams = [footage.stream_planes(key) for key in footage.code.keys]
     for frame, planes in enumerate(zip(*streams, strict=True)):
         coverage.add(footage.code.to_ids(dict(zip(footage.code.keys, planes, strict=True))))
@@ -141,14 +148,14 @@ def write_footage(
     drafts: Mapping[int, Path],
     comment: str,
     report: ReportFrame,
-) -> Coverage:
+) -> FrameShares:
     """Write the whole mask as label or grey videos, drafts laid over what the files have.
 
     `targets` are the new files by key, .mkv; they appear whole or not at all, each by itself. The
     label video is what `frisket masks` would write of the same frames, bit for bit. Returns what
     they cover. BadMedia and BadDraft name what cannot be read.
     """
-    coverage = Coverage()
+    coverage = FrameShares()
     streams = {key: footage.stream_planes(key) for key in footage.code.keys}
     with ExitStack() as stack:
         adding = {
@@ -211,12 +218,12 @@ def track_footage(
     carrier: Carrier,
     open_file: OpenReader,
     report: ReportFrame,
-    wanted: Callable[[int], bool] = lambda _: True,
+    is_wanted: Callable[[int], bool] = lambda _: True,
 ) -> list[tuple[int, float]]:
     """Carry the keyframes over a range, each frame into a draft as soon as it is known.
 
     Returns the frames and how sure they are. Keyframes stay as they are; so does a frame that
-    `wanted` says no of by the time it is there. ValueError for an empty range or no keyframe.
+    `is_wanted` says no of by the time it is there. ValueError for an empty range or no keyframe.
     """
     drafts = footage.drafts
     if drafts is None:
@@ -233,7 +240,7 @@ def track_footage(
 
     tracked: list[tuple[int, float]] = []
     for carried in propagate(read, keys, stretches, carrier):
-        if not wanted(carried.frame):
+        if not is_wanted(carried.frame):
             continue
         note = drafts.list_notes().get(carried.frame)
         confidence = round(carried.confidence, 3)
@@ -248,24 +255,24 @@ def track_footage(
 
 
 def blend_footage(
-    footage: MaskFootage, first: int, last: int, open_file: OpenReader, kept: Sequence[int]
+    footage: MaskFootage, first: int, last: int, open_file: OpenReader, kept_frames: Sequence[int]
 ) -> list[int]:
     """Draw the frames between two, region by region on the way from one shape to the other.
 
-    Drafts of `kept` frames are left alone. Returns the frames drawn.
+    Drafts of `kept_frames` are left alone. Returns the frames drawn.
     """
     drafts = footage.drafts
     if drafts is None or not 0 <= first < last < footage.frames:
         raise ValueError(f"frames {first} to {last} are no range of {footage.frames} frames")
     start, end = (footage.read_ids(frame, open_file) for frame in (first, last))
-    drawn = []
+    drawn_frames = []
     for frame in range(first + 1, last):
-        if frame in kept:
+        if frame in kept_frames:
             continue
         ids = blend_labels(start, end, (frame - first) / (last - first))
         note = drafts.list_notes().get(frame)
         pngs = {key: write_png(plane) for key, plane in footage.code.from_ids(ids).items()}
         number = note.number + 1 if note else 1
         drafts.save(FrameDraft(frame, pngs, "blended", None, number, share_out(ids)))
-        drawn.append(frame)
-    return drawn
+        drawn_frames.append(frame)
+    return drawn_frames

@@ -1,6 +1,6 @@
 """`frisket masks accept` and `reject`: a person's word on masks that were made."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,12 +43,9 @@ def judge_masks(
         raise BadMaskOption(f"--above {above:g}: confidence goes from 0 to 1")
     clips, place = place_of(folder, output, beside=beside)
     files = {clip.name: clip for clip in clips_of(clips, place)}
-    for name in names:
-        if name not in files:
-            raise BadMaskOption(f"no clip is named {name!r}{suggest(name, list(files))}")
+    chosen_clips = _choose_clips(files, names)
     result = JudgedMasks(place.folder)
-    chosen = [files[name] for name in names] if names else list(files.values())
-    for clip in chosen if above is None else _list_sure(place, chosen, above):
+    for clip in chosen_clips if above is None else _list_sure(place, chosen_clips, above):
         try:
             path = place.record(clip.name)
             if undo:
@@ -60,6 +57,14 @@ def judge_masks(
         except ValueError as error:  # BadMaskRecord and NoVerdict among them
             result.refused[clip.name] = str(error)
     return result
+
+
+def _choose_clips(files: Mapping[str, ClipFiles], names: Sequence[str]) -> list[ClipFiles]:
+    """The clips named, all where none is; BadMaskOption for a name that is not there."""
+    for name in names:
+        if name not in files:
+            raise BadMaskOption(f"no clip is named {name!r}{suggest(name, list(files))}")
+    return [files[name] for name in names or files]
 
 
 def _list_sure(place: MaskStore, clips: Sequence[ClipFiles], above: float) -> Iterator[ClipFiles]:

@@ -157,12 +157,16 @@ def _list_tasks(
         state = record.state(mask_record, clip=task.clip, masks=mask_paths, key=key_of(job, task))
         if state == "hand" and not request.overwrite:
             result.counts["by hand, kept"] += 1
-        elif _is_accepted(mask_record) and mask_paths and not request.overwrite:
+        elif mask_paths and _is_kept(mask_record, request):
             result.counts["accepted, kept"] += 1
         elif state == "done" and not request.again:
             result.counts["done before"] += 1
         else:
             yield task
+
+
+def _is_kept(mask_record: record.MaskRecord | None, request: MaskRequest) -> bool:
+    return _is_accepted(mask_record) and not request.overwrite
 
 
 def _is_accepted(mask_record: record.MaskRecord | None) -> bool:

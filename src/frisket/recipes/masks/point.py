@@ -44,8 +44,8 @@ def point_mask(request: PointRequest) -> PointedMask:
     clips, place = place_of(folder, request.output, beside=request.beside)
     if not request.clip.resolve().is_relative_to(clips.resolve()):
         raise BadMedia(f"{request.clip}: lies outside {clips}; name its clip folder by --clips")
-    below = request.clip.resolve().relative_to(clips.resolve())
-    name = below.with_suffix("").as_posix() if below.suffix else below.as_posix()
+    path_below = request.clip.resolve().relative_to(clips.resolve())
+    name = path_below.with_suffix("").as_posix() if path_below.suffix else path_below.as_posix()
     labels = _read_labels(request, place, name, (media.height, media.width))
     backend, candidate = _propose(request)
     legend = extend_legend(place.legend, [request.region])

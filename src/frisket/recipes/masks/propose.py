@@ -10,7 +10,15 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from frisket.disk.untrusted import BadText, read_table
-from frisket.maskgen.base import BACKENDS, BackendRole, BackendUnusable, Box, ModelSource, Segment
+from frisket.maskgen.base import (
+    BACKENDS,
+    BackendRole,
+    BackendUnusable,
+    Box,
+    ClickPoint,
+    ModelSource,
+    Segment,
+)
 from frisket.maskgen.cleanup.stages import merge_masks
 from frisket.maskgen.pipeline import Models
 from frisket.maskgen.vision.loading import find_cached
@@ -33,14 +41,12 @@ KINDS = {  # model_type of a folder's config.json to the backend that reads it
     "florence2": "florence2",
 }
 
-Point = tuple[float, float, bool]  # x, y in pixels of the picture; whether it lies inside
-
 
 @dataclass(frozen=True, slots=True)
 class SegmentPrompt:
     """What is asked of one picture; in pixels of it."""
 
-    points: tuple[Point, ...] = ()
+    points: tuple[ClickPoint, ...] = ()
     box: Box | None = None
     text: str = ""
 

@@ -62,10 +62,12 @@ def replay(
     there is no log.
     """
     place = place_of(folder, output)[1]
-    where = logs or folder / LOGS
-    paths = sorted(where.glob("*.jsonl")) if where.is_dir() else []
+    log_folder = logs or folder / LOGS
+    paths = sorted(log_folder.glob("*.jsonl")) if log_folder.is_dir() else []
     if not paths:
-        raise NoEdits(f"{where}: no edits are logged there; --edits names another folder of logs")
+        raise NoEdits(
+            f"{log_folder}: no edits are logged there; --edits names another folder of logs"
+        )
     result = Replayed(place.folder)
     for count, path in enumerate(paths):
         progress("replay", count, len(paths))
@@ -109,7 +111,9 @@ def _replay_clip(
         raise _LeftOut("soft planes were painted, and only label maps are painted again")
     ids = before.copy()
     legend = _extend_legend(place, edits)
-    for edit in net(renumber(edit, _match_numbers(theirs, legend)) for theirs, edit in edits):
+    for edit in net(
+        renumber(edit, _match_numbers(their_legend, legend)) for their_legend, edit in edits
+    ):
         apply(edit, ids)
     if np.array_equal(ids, before):
         return False
@@ -129,7 +133,7 @@ def _find_mask(place: MaskStore, name: str, *, overwrite: bool) -> Path:
         raise _LeftOut("its mask is a video; edits of single frames are not done again")
     if not path.is_file():
         raise _LeftOut(f"there is no mask {path}; make it first (frisket masks)")
-    if not overwrite and not _is_made(place, name, path):
+    if not overwrite and not _is_untouched(place, name, path):
         raise _LeftOut(
             "its mask was changed since it was made, so it may hold these edits already; make it"
             " anew (frisket masks make --overwrite), or paint on it as it is (--overwrite)"
@@ -137,12 +141,12 @@ def _find_mask(place: MaskStore, name: str, *, overwrite: bool) -> Path:
     return path
 
 
-def _is_made(place: MaskStore, name: str, path: Path) -> bool:
+def _is_untouched(place: MaskStore, name: str, path: Path) -> bool:
     """Whether a mask is as `frisket masks` made it."""
     mask_record = record.load(place.record(name))
-    below = place.below(path)
+    path_below = place.below(path)
     return mask_record is not None and any(
-        stamp.name == below and stamp.holds(path) for stamp in mask_record.masks
+        stamp.name == path_below and stamp.holds(path) for stamp in mask_record.masks
     )
 
 
@@ -163,16 +167,18 @@ def _extend_legend(place: MaskStore, edits: list[tuple[Mapping[str, int], Edit]]
     """The legend of the masks with the regions that edits paint and it lacks."""
     legend = read_legend(place.legend)
     painted: dict[str, None] = {}
-    for theirs, edit in edits:
+    for their_legend, edit in edits:
         used = {*edit.values} if edit.kind == "pixels" else {edit.id}
-        painted |= dict.fromkeys(name for name, number in theirs.items() if number in used - {0})
+        painted |= dict.fromkeys(
+            name for name, number in their_legend.items() if number in used - {0}
+        )
     if painted.keys() - legend.keys():
         legend = extend_legend(place.legend, painted)
     return legend
 
 
-def _match_numbers(theirs: Mapping[str, int], legend: Mapping[str, int]) -> dict[int, int]:
+def _match_numbers(their_legend: Mapping[str, int], legend: Mapping[str, int]) -> dict[int, int]:
     """The numbers that edits have to those of the masks now, by the names of regions."""
     return {0: 0} | {
-        number: legend[name] for name, number in theirs.items() if number and name in legend
+        number: legend[name] for name, number in their_legend.items() if number and name in legend
     }

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +16,13 @@ from frisket.evaluation.contact_sheet import PANEL, Card, contact_sheet, css_col
 from frisket.evaluation.page import render, thumbnail, write_whole
 from frisket.maskgen.files.record import DetectionRecord, MaskRecord, ModelRecord, load, state
 from frisket.maskgen.files.store import BadLegend, MaskStore, read_frames, read_legend
-from frisket.maskgen.files.verdicts import list_doubts
+from frisket.maskgen.files.verdicts import STANDINGS, MaskStanding, list_doubts
 from frisket.masks.read import WHOLE
 from frisket.media import files
 from frisket.media.frames import BadMedia, Media, decode, probe
 from frisket.media.paths import replacing
 from frisket.progress import Progress
 
-Standing = Literal["broken", "failed", "unsure", "nothing", "done", "unmade", "hand"]
-
-STANDINGS: tuple[Standing, ...] = get_args(Standing)  # the worst first, as they are listed
 PICTURED = 300  # clips the page shows pictures of; the others are rows of a table
 ON_SHEET = 24
 THUMB = 320  # pixels a side: shown small on the page, and this large on a click
@@ -45,7 +42,7 @@ class ReviewEntry:
 
     name: str
     clip: str
-    status: Standing
+    status: MaskStanding
     masks: tuple[str, ...] = ()  # paths below the mask folder
     confidence: float | None = None
     look: tuple[str, ...] = ()  # why a person should look at it; empty: nobody need
@@ -60,7 +57,7 @@ class ReviewEntry:
 
     def mark_broken(self, error: Exception) -> "ReviewEntry":
         """The same with a fault; a clip whose masks failed for it stays `failed`."""
-        status: Standing = "failed" if self.status == "failed" else "broken"
+        status: MaskStanding = "failed" if self.status == "failed" else "broken"
         return replace(self, status=status, look=tuple(dict.fromkeys((*self.look, str(error)))))
 
 
@@ -69,7 +66,7 @@ class Reviewed:
     """What a review came to."""
 
     clips: int
-    counts: Mapping[Standing, int]  # clips by status, the worst first; none that do not occur
+    counts: Mapping[MaskStanding, int]  # clips by status, the worst first; none that do not occur
     look: Mapping[str, tuple[str, ...]]  # clips to look at, the worst first, and why
     page: Path
     fault: str = ""  # of the legend of the mask folder

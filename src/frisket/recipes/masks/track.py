@@ -8,7 +8,7 @@ from pathlib import Path
 
 from frisket.maskgen.base import BACKENDS, BackendUnusable, ModelSource, Tracker
 from frisket.maskgen.files.by_hand import note_frames, read_frames_noted
-from frisket.maskgen.files.drafts import DraftFolder
+from frisket.maskgen.files.drafts import DraftFolder, TrackDirection
 from frisket.maskgen.files.frame_codes import FrameCode
 from frisket.maskgen.files.label_maps import read_legend, read_png_legend
 from frisket.maskgen.files.places import MaskStore
@@ -17,7 +17,6 @@ from frisket.maskgen.tracking.propagate import (
     Carrier,
     FlowPropagator,
     ModelPropagator,
-    TrackDirection,
 )
 from frisket.media.frames import Media, probe
 from frisket.media.paths import plain
@@ -43,7 +42,7 @@ class TrackedClip:
 
     mask: Path
     tracked: Sequence[tuple[int, float]]
-    wanted: int
+    total: int
     replaced: Path | None = None  # a mask of another form that stood there
 
 
@@ -54,13 +53,13 @@ def load_carrier(backend: str, model: str = "", device: str = "auto") -> Carrier
     """
     if backend == FLOW:
         return FlowPropagator()
-    found = BACKENDS.load(backend)
-    if "tracker" not in found.roles:
+    plugin = BACKENDS.load(backend)
+    if "tracker" not in plugin.roles:
         trackers = [name for name in BACKENDS.names() if "tracker" in BACKENDS.load(name).roles]
         raise BackendUnusable(
             f"{backend} follows no painted mask; take {FLOW}, or one of {', '.join(trackers)}"
         )
-    tracker = found.load(ModelSource(path=model, device=device_of(device)))
+    tracker = plugin.load(ModelSource(path=model, device=device_of(device)))
     if not isinstance(tracker, Tracker):
         raise BackendUnusable(f"{backend} says it is a tracker and is none; take {FLOW}")
     return ModelPropagator(tracker)
@@ -92,8 +91,8 @@ class TrackRange:
         """The frames between, and the keyframes among them."""
         low, high = sorted((self.start, self.end))
         inside = sorted(key for key in painted if low <= key <= high)
-        one: TrackDirection = "forward" if self.end > self.start else "backward"
-        return TrackRequest(inside, low, high, "both" if len(inside) > 1 else one)
+        direction: TrackDirection = "forward" if self.end > self.start else "backward"
+        return TrackRequest(inside, low, high, "both" if len(inside) > 1 else direction)
 
 
 def track_clip(
@@ -125,13 +124,13 @@ def track_clip(
     with tempfile.TemporaryDirectory(prefix="frisket-track-") as folder:
         drafts = DraftFolder(Path(folder))
         footage = describe_footage(clip, media, code, {"": path}, drafts)
-        wanted = request.last - request.first + 1 - len(request.keys)
+        total = request.last - request.first + 1 - len(request.keys)
         tracked = track_footage(
             footage,
             request,
             carrier,
             lambda file: open_reader(file, code.reading),
-            lambda _, done, sure: progress("frames", done, wanted, {"sure": sure}),
+            lambda _, count, confidence: progress("frames", count, total, {"sure": confidence}),
         )
         target = path if path.is_dir() else store.labels(name, video=True)
         files = {frame: drafts.locate(frame) for frame, _ in tracked}
@@ -144,7 +143,7 @@ def track_clip(
                 {"": target},
                 files,
                 comment,
-                lambda _, done, __: progress("mask", done, media.frames, {}),
+                lambda _, count, __: progress("mask", count, media.frames, {}),
             )
     if path != target:
         path.unlink()
@@ -154,10 +153,12 @@ def track_clip(
         clip,
         (media.frames, media.height, media.width),
         painted=painted,
-        tracked={frame: sure for frame, sure in carried.items() if frame not in painted},
+        tracked={
+            frame: confidence for frame, confidence in carried.items() if frame not in painted
+        },
         legend=legend,
     )
-    return TrackedClip(target, tracked, wanted, path if path != target else None)
+    return TrackedClip(target, tracked, total, path if path != target else None)
 
 
 def describe_footage(
@@ -183,14 +184,14 @@ def _find_place(clip: Path, clips: Path | None, masks: Path | None) -> tuple[Mas
 
 
 def _find_mask(store: MaskStore, name: str, clip: Path) -> Path:
-    found = list(store.present(name, clip).values())
-    if len(found) != 1:
-        what = "no mask" if not found else f"{len(found)} masks"
+    masks = list(store.present(name, clip).values())
+    if len(masks) != 1:
+        mask_count = "no mask" if not masks else f"{len(masks)} masks"
         raise BadMaskOption(
-            f"{clip}: has {what} in {store.folder}; paint one frame in the studio, make a mask"
-            " (frisket masks), or say where it lies (--masks)"
+            f"{clip}: has {mask_count} in {store.folder}; paint one frame in the studio, make"
+            " a mask (frisket masks), or say where it lies (--masks)"
         )
-    return found[0]
+    return masks[0]
 
 
 def choose_code(store: MaskStore, path: Path) -> tuple[FrameCode, dict[str, int]]:

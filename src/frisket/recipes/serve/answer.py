@@ -1,4 +1,4 @@
-"""Reads requests from one stream and writes answers to another, one at a time."""
+"""Reads questions from one stream and writes answers to another, one at a time."""
 
 import json
 import logging
@@ -10,18 +10,18 @@ from importlib import import_module
 from typing import Any, BinaryIO
 
 from frisket.recipes.serve import ops
-from frisket.recipes.serve.session import Cancelled, Operation, Reply, Session
+from frisket.recipes.serve.session import Answer, Cancelled, Operation, Session
 
 log = logging.getLogger(__name__)
 
 LARGEST = 1 << 30  # bytes of a request's body
 
 
-def serve(asked: BinaryIO, answers: BinaryIO) -> None:
-    """Answer until `asked` ends: lines and bytes as `frisket.studio.serve_pool` says them."""
+def serve(questions: BinaryIO, answers: BinaryIO) -> None:
+    """Answer until `questions` ends: lines and bytes as `frisket.studio.serve_pool` says them."""
     waiting: queue.Queue[tuple[dict[str, Any], bytes] | None] = queue.Queue()
     stops: dict[int, threading.Event] = {}
-    reader = threading.Thread(target=_read, args=(asked, waiting, stops), daemon=True)
+    reader = threading.Thread(target=_read, args=(questions, waiting, stops), daemon=True)
     reader.start()
     session = Session(lambda *_: None)
     while (item := waiting.get()) is not None:
@@ -29,22 +29,22 @@ def serve(asked: BinaryIO, answers: BinaryIO) -> None:
         number = int(request["id"])
         session.body, session.stop = body, stops[number]
 
-        def report(stage: str, done: int, total: int, number: int = number) -> None:
-            _write(answers, {"id": number, "progress": [stage, done, total]}, b"")
+        def report(stage: str, count: int, total: int, number: int = number) -> None:
+            _write(answers, {"id": number, "progress": [stage, count, total]}, b"")
 
         session.report = report
         _answer(session, request, answers)
         stops.pop(number, None)
 
 
-def _read(asked: BinaryIO, waiting: Any, stops: dict[int, threading.Event]) -> None:
+def _read(questions: BinaryIO, waiting: Any, stops: dict[int, threading.Event]) -> None:
     try:
-        while line := asked.readline():
+        while line := questions.readline():
             request = json.loads(line)
             size = int(request.get("bytes", 0))
             if not 0 <= size <= LARGEST:
                 raise ValueError(f"a request of {size} bytes")
-            body = asked.read(size)
+            body = questions.read(size)
             if "cancel" in request:
                 stop = stops.get(int(request["cancel"]))
                 if stop is not None:
@@ -88,4 +88,4 @@ def _write(answers: BinaryIO, message: dict[str, Any], body: bytes) -> None:
     answers.flush()
 
 
-__all__ = ["Reply", "find_operation", "serve"]
+__all__ = ["Answer", "find_operation", "serve"]

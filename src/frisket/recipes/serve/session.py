@@ -14,7 +14,7 @@ class Cancelled(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Answer:
     """An answer: a JSON value, and bytes where it is an array or a picture."""
 
     value: dict[str, Any] = field(default_factory=dict)
@@ -22,7 +22,7 @@ class Reply:
 
 
 @dataclass(slots=True)
-class Cache:
+class AnswerCache:
     """What may be needed again, the least recently used thrown out by bytes."""
 
     budget: int = BUDGET
@@ -49,23 +49,23 @@ class Session:
     """Of one process: its cache, and of the request at work its body, progress and end."""
 
     report: Callable[[str, int, int], None]
-    cache: Cache = field(default_factory=Cache)
+    cache: AnswerCache = field(default_factory=AnswerCache)
     body: bytes = b""
     stop: threading.Event = field(default_factory=threading.Event)
 
-    def cancelled(self) -> bool:
+    def is_cancelled(self) -> bool:
         """Whether nobody waits for the answer any more."""
         return self.stop.is_set()
 
     def check(self) -> None:
         """Raise Cancelled where nobody waits any more."""
-        if self.cancelled():
+        if self.is_cancelled():
             raise Cancelled
 
-    def progress(self, stage: str, done: int, total: int) -> None:
+    def report_progress(self, stage: str, count: int, total: int) -> None:
         """Say how far the request is; raises Cancelled where nobody waits."""
         self.check()
-        self.report(stage, done, total)
+        self.report(stage, count, total)
 
 
-Operation = Callable[[Session, dict[str, Any]], Reply]
+Operation = Callable[[Session, dict[str, Any]], Answer]

@@ -12,7 +12,7 @@ from frisket.families.base import Family, Source
 from frisket.inference.methods.tara import Tara
 from frisket.inference.methods.words import PromptPhrases
 from frisket.inference.sample_specs import SampleSpec, references
-from frisket.runs.sampler import files_of
+from frisket.runs.sampling.sampler import files_of
 
 
 def read_focus(path: Path) -> str:

@@ -14,7 +14,7 @@ from frisket.masks.coverage import to_latent
 from frisket.masks.read import WHOLE, read
 from frisket.media.frames import probe
 from frisket.media.geometry import Geometry
-from frisket.runs.sampler import files_of
+from frisket.runs.sampling.sampler import files_of
 from frisket.shapes import Weights
 
 EVERYWHERE = "-"  # in place of a file

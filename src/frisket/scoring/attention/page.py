@@ -18,7 +18,7 @@ from frisket.evaluation.bootstrap import Estimate, difference, estimate
 from frisket.evaluation.heat_maps import draw_heat_maps, draw_plain, lay_sheet
 from frisket.evaluation.page import render, thumbnail, write_whole
 from frisket.evaluation.word_alignment import MEASURES, WordAlignment, estimate_alignments
-from frisket.runs.samples import slug
+from frisket.runs.sampling.samples import slug
 from frisket.scoring.attention.phrases import RegionPhrase
 from frisket.scoring.attention.reading import AttentionReading, ModelReading
 

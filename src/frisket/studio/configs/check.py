@@ -14,7 +14,7 @@ from frisket.disk.untrusted import CONFIG, BadText, parse_toml
 from frisket.studio.configs.edit import to_plain
 
 MEANT = re.compile(r", did you mean `([^`]+)`\?$")
-HERE = re.compile(r"; here it is `([\w.]+)`$")
+OWN_NAME = re.compile(r"; here it is `([\w.]+)`$")
 HOME = re.compile(r"; it belongs in \[([\w.]+)\]$")
 
 
@@ -76,7 +76,7 @@ def _find_fixes(problem: Problem) -> Iterator[dict[str, Any]]:
         meant = match[1]
         change = {"key": key, "to": [*key[:-1], meant]} if unknown else {"key": key, "value": meant}
         yield {"says": f"use {meant}", "changes": [change]}
-    elif unknown and (match := HERE.search(message)):
+    elif unknown and (match := OWN_NAME.search(message)):
         yield {"says": f"move to {match[1]}", "changes": [{"key": key, "to": match[1].split(".")}]}
     elif unknown and (match := HOME.search(message)):
         target = [*match[1].split("."), key[-1]]

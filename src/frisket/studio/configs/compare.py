@@ -26,9 +26,13 @@ def _compare(key: tuple[str | int, ...], old: Any, new: Any) -> Iterator[dict[st
         for place, (left, right) in enumerate(zip(old, new, strict=True)):
             yield from _compare((*key, place), left, right)
     elif old is ABSENT or new is ABSENT or old != new:
-        before, after = (None if side is ABSENT else to_plain(side) for side in (old, new))
-        had, has = old is not ABSENT, new is not ABSENT
-        yield {"key": list(key), "before": before, "after": after, "had": had, "has": has}
+        yield _describe_change(key, old, new)
+
+
+def _describe_change(key: tuple[str | int, ...], old: Any, new: Any) -> dict[str, Any]:
+    before, after = (None if side is ABSENT else to_plain(side) for side in (old, new))
+    had, has = old is not ABSENT, new is not ABSENT
+    return {"key": list(key), "before": before, "after": after, "had": had, "has": has}
 
 
 def _are_tables(value: Any) -> bool:

@@ -27,7 +27,7 @@ class CannotEdit(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TreeChange:
     """A key set to a value (plain JSON), taken out (`remove`), or moved to another key (`to`)."""
 
     key: Key
@@ -66,7 +66,7 @@ def from_plain(value: Any) -> Any:
     return value
 
 
-def apply_changes(text: str, changes: Sequence[Change]) -> str:
+def apply_changes(text: str, changes: Sequence[TreeChange]) -> str:
     """The text with every change made, in their order.
 
     Each result is read again and held against what was wanted, so that no other key can change.
@@ -77,39 +77,39 @@ def apply_changes(text: str, changes: Sequence[Change]) -> str:
     return text
 
 
-def _apply(text: str, change: Change) -> str:
+def _apply(text: str, change: TreeChange) -> str:
     try:
-        wanted, document = parse_toml(text), tomlkit.parse(text)
+        plain_tree, document = parse_toml(text), tomlkit.parse(text)
     except (BadText, TOMLKitError, ValueError) as error:
         raise CannotEdit(f"this text is no TOML ({error}); mend it first") from error
     try:
-        if not _change_both(wanted, document, change):
+        if not _change_both(plain_tree, document, change):
             return text  # as it is written: 1e-4 stays 1e-4
         changed = tomlkit.dumps(document)
-        same = _is_same(tomllib.loads(changed), wanted)
+        is_same = _is_same(tomllib.loads(changed), plain_tree)
     except (TOMLKitError, tomllib.TOMLDecodeError, LookupError, TypeError) as error:
         raise CannotEdit(
             f"{_name(change.key)}: the form cannot change it in this text ({error!r})"
         ) from error
-    if not same:
+    if not is_same:
         raise CannotEdit(
             f"{_name(change.key)}: the form cannot change it as this text is laid out; do it there"
         )
     return changed
 
 
-def _change_both(wanted: dict[str, Any], document: Any, change: Change) -> bool:
+def _change_both(plain_tree: dict[str, Any], document: Any, change: TreeChange) -> bool:
     """Make a change in a plain tree and in its document; False where it says so already."""
     if change.remove or change.to:
-        value = deepcopy(_find(wanted, change.key))
+        value = deepcopy(_find(plain_tree, change.key))
         removed = _remove(document, change.key)
-        del _find(wanted, removed[:-1])[removed[-1]]
+        del _find(plain_tree, removed[:-1])[removed[-1]]
     else:
         value = from_plain(change.value)
-        if _is_set(wanted, change.key, value):
+        if _is_set(plain_tree, change.key, value):
             return False
     if not change.remove:
-        _set(wanted, change.to or change.key, value)
+        _set(plain_tree, change.to or change.key, value)
         _set_item(document, change.to or change.key, value)
     return True
 
@@ -163,8 +163,10 @@ def _set(tree: Any, key: Key, value: Any) -> None:
             _grow(tree, part, {})
         elif part not in tree:
             tree[part] = [] if isinstance(key[place + 1], int) else {}
-        elif (opened := open_shorthand(key[: place + 1], tree[part], key[place + 1])) is not None:
-            tree[part] = opened
+        elif (
+            open_table := open_shorthand(key[: place + 1], tree[part], key[place + 1])
+        ) is not None:
+            tree[part] = open_table
         tree = tree[part]
     if isinstance(tree, list):
         _grow(tree, key[-1], value)
@@ -196,9 +198,9 @@ def _enter(tree: Any, key: Key, place: int, *, inline: bool) -> Any:
         listed = isinstance(following, int)
         tree[part] = _make_list(inline=inline) if listed else _make_table({}, inline=inline)
     else:
-        opened = open_shorthand(key[: place + 1], _unwrap(tree[part]), following)
-        if opened is not None:
-            tree[part] = _make_table(opened, inline=True)
+        open_table = open_shorthand(key[: place + 1], _unwrap(tree[part]), following)
+        if open_table is not None:
+            tree[part] = _make_table(open_table, inline=True)
     return tree[part]
 
 
@@ -223,8 +225,8 @@ def _keep_point(value: Any, tree: Any, part: Any) -> Any:
         old = _unwrap(tree[part])
     except (LookupError, TypeError):
         return value
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return float(value) if whole and isinstance(old, float) else value
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if is_whole and isinstance(old, float) else value
 
 
 def _make_item(value: Any, *, inline: bool) -> Any:

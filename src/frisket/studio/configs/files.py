@@ -40,9 +40,9 @@ def save_config(path: Path, text: str, revision: str) -> str:
     ChangedMeanwhile where the file holds something else, CannotWrite where the disk refuses. What a
     file of another encoding mark had is left out as it is read: TOML is plain UTF-8.
     """
-    there = read_text(path) if path.exists() else ""
-    if hash_text(there) != revision:
-        raise ChangedMeanwhile(path, there)
+    text_there = read_text(path) if path.exists() else ""
+    if hash_text(text_there) != revision:
+        raise ChangedMeanwhile(path, text_there)
     with replacing(path) as draft:
         draft.write_bytes(text.encode())
     return hash_text(text)

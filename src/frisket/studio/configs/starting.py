@@ -34,8 +34,8 @@ def describe_start(config: Config, jobs: list[Job]) -> dict[str, Any]:
 def find_job(jobs: list[Job], output: Path) -> Job | None:
     """The job that trains, or waits to train, into a folder."""
     for job in jobs:
-        ours = job.spec.kind == "train" and job.spec.about.get("output") == str(output)
-        if ours and job.ending is None:
+        writes_there = job.spec.kind == "train" and job.spec.about.get("output") == str(output)
+        if writes_there and job.ending is None:
             return job
     return None
 
@@ -43,9 +43,9 @@ def find_job(jobs: list[Job], output: Path) -> Job | None:
 def _describe_resume(config: Config, saved: int) -> str:
     run = config.run
     if not saved:
-        kept = has_lora(run.output) or (run.output / "metrics.jsonl").exists()
-        aside = "; metrics and checkpoints that lie there are kept under other names"
-        return "starts at step 0" + (aside if kept else "")
+        has_results = has_lora(run.output) or (run.output / "metrics.jsonl").exists()
+        note = "; metrics and checkpoints that lie there are kept under other names"
+        return "starts at step 0" + (note if has_results else "")
     if run.epochs:
         return f"goes on from step {saved}, to the end of epoch {run.epochs}"
     if saved == run.steps:

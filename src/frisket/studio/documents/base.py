@@ -10,7 +10,7 @@ from frisket.masks.names import BACKGROUND
 from frisket.masks.painting.strokes import IDS
 
 Levels = NDArray[np.uint8]  # H W: ids, or grey levels of a soft plane
-Truth = Literal["ids", "soft"]  # which of them is written to the file
+TruthKind = Literal["ids", "soft"]  # which of them is written to the file
 HALF = 128  # a soft pixel of at least this is shown as its region's
 
 
@@ -22,7 +22,7 @@ class Conflict(Exception):
         self.revision = revision
 
 
-class NotEditable(ValueError):
+class MaskNotEditable(ValueError):
     """A mask that cannot be painted here; the message names it, the reason and the fix."""
 
 
@@ -54,7 +54,7 @@ class MaskContent:
         soft = {region: plane.copy() for region, plane in self.soft.items()}
         return MaskContent(self.ids.copy(), soft, self.raw)
 
-    def plane(self, number: int) -> Levels:
+    def get_plane(self, number: int) -> Levels:
         """Ids, or the soft plane of a region, made blank where there was none."""
         if number == IDS:
             return self.ids
@@ -71,10 +71,10 @@ class Description:
     form: str
     regions: tuple[PaintRegion, ...] = ()
     background: int = 0
-    truth: Truth = "ids"
+    truth: TruthKind = "ids"
     soft: tuple[int, ...] = ()  # regions that have a soft plane
     editable: bool = True
-    why: str = ""  # not editable
+    reason: str = ""  # not editable
     offer: str = ""  # a folder that masks could be painted into, where there is none
     frame: int = 0
     frame_count: int = 1
@@ -85,8 +85,8 @@ class Description:
         names = {region.id: region.name for region in self.regions}
         legend = [region.describe() for region in self.regions]
         if self.background not in names:
-            shown = {"id": self.background, "name": BACKGROUND, "colour": "#000000"}
-            legend.insert(0, {**shown, "weight": 0.0})
+            background_row = {"id": self.background, "name": BACKGROUND, "colour": "#000000"}
+            legend.insert(0, {**background_row, "weight": 0.0})
         return {
             "width": self.width,
             "height": self.height,
@@ -97,7 +97,7 @@ class Description:
             "soft": [names[region] for region in self.soft if region in names],
             "form": self.form,
             "editable": self.editable,
-            "why": self.why,
+            "why": self.reason,
             "offer": self.offer,
             "frame": self.frame,
             "frame_count": self.frame_count,
@@ -124,7 +124,7 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Patch:
+class MaskPatch:
     """What the page changed since a revision; `edits` are the strokes, for the log."""
 
     width: int
@@ -142,7 +142,8 @@ class Patch:
             )
         for tile in self.tiles:
             high, wide = tile.levels.shape
-            content.plane(tile.plane)[tile.y : tile.y + high, tile.x : tile.x + wide] = tile.levels
+            plane = content.get_plane(tile.plane)
+            plane[tile.y : tile.y + high, tile.x : tile.x + wide] = tile.levels
 
 
 @runtime_checkable
@@ -152,10 +153,10 @@ class MaskDocument(Protocol):
     def read(self, frame: int) -> Snapshot:
         """A frame as it is now; ValueError for one beyond the clip, BadMedia for a broken file."""
 
-    def write(self, frame: int, patch: Patch, revision: str) -> str:
+    def write(self, frame: int, patch: MaskPatch, revision: str) -> str:
         """Change a frame, whole or not at all; the new revision.
 
-        Conflict where `revision` is not the newest, NotEditable where nothing can be written,
+        Conflict where `revision` is not the newest, MaskNotEditable where nothing can be written,
         ValueError for a patch that does not fit. When it returns, the change survives a crash.
         """
 

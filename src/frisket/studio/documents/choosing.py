@@ -10,19 +10,19 @@ from frisket.maskgen.files.label_maps import read_legend
 from frisket.masks.names import BACKGROUND, WHOLE
 from frisket.media.paths import LEGEND
 from frisket.studio.documents.base import PaintRegion
-from frisket.studio.documents.forms import ColourForm, Form, LabelForm, LevelForm, SoftForm
+from frisket.studio.documents.forms import ColourForm, LabelForm, LevelForm, PaintForm, SoftForm
 
 
 def choose_form(
     config: Config, source: MaskSource, folder: Path, *, bare: bool, fresh: bool
-) -> Form:
+) -> PaintForm:
     """How one file is read: by the config's tables, else the folder's legend, else as grey.
 
     `bare`: there is no config. `fresh`: nor any mask in the folder, which may become what is best.
     """
     # A bare folder has no table of regions: its legend alone says which there are.
-    named = bare and (folder / LEGEND).is_file()
-    weights = {} if named else config.region_weights
+    has_legend = bare and (folder / LEGEND).is_file()
+    weights = {} if has_legend else config.region_weights
     names = [region for region in weights if region != BACKGROUND]
     if source.levels:
         return _make_level_form(source.levels, weights)
@@ -40,7 +40,7 @@ def _choose_untold(
     weights: Mapping[str, float],
     *,
     fresh: bool,
-) -> Form:
+) -> PaintForm:
     """The form of a file of which the configuration says nothing."""
     if not source.invert and (legend_file.is_file() or len(names) > 1 or fresh):
         legend = read_legend(legend_file)
@@ -48,7 +48,7 @@ def _choose_untold(
             legend.setdefault(name, max(legend.values(), default=0) + 1)
         return _make_label_form(legend, weights, legend_file)
     name = names[0] if names else "subject"
-    region = PaintRegion(1, name, _colour(1), weights.get(name))
+    region = PaintRegion(1, name, _choose_colour(1), weights.get(name))
     return SoftForm((region,), {WHOLE: 1}, invert=source.invert)
 
 
@@ -60,7 +60,7 @@ def _make_label_form(
     legend: Mapping[str, int], weights: Mapping[str, float], legend_file: Path | None
 ) -> LabelForm:
     regions = tuple(
-        PaintRegion(index, name, _colour(index), weights.get(name))
+        PaintRegion(index, name, _choose_colour(index), weights.get(name))
         for name, index in sorted(legend.items(), key=lambda pair: pair[1])
         if index <= 255
     )
@@ -84,23 +84,23 @@ def _make_colour_form(
         PaintRegion(number, name, colours[name], weights.get(name))
         for number, name in enumerate(names, start=1)
     )
-    codes = {region.id: _code(colours[region.name]) for region in regions}
+    codes = {region.id: _pack_colour(colours[region.name]) for region in regions}
     if BACKGROUND in colours:
-        codes[0] = _code(colours[BACKGROUND])
+        codes[0] = _pack_colour(colours[BACKGROUND])
     return ColourForm(regions, codes)
 
 
-def _code(colour: tuple[int, int, int]) -> int:
+def _pack_colour(colour: tuple[int, int, int]) -> int:
     return (colour[0] << 16) + (colour[1] << 8) + colour[2]
 
 
-def _colour(number: int) -> tuple[int, int, int]:
+def _choose_colour(number: int) -> tuple[int, int, int]:
     return REGION_COLOURS[(number - 1) % len(REGION_COLOURS)]
 
 
 def number_regions(names: Sequence[str], weights: Mapping[str, float]) -> tuple[PaintRegion, ...]:
     """Regions numbered from 1 in their order, for files that hold no numbers themselves."""
     return tuple(
-        PaintRegion(number, name, _colour(number), weights.get(name))
+        PaintRegion(number, name, _choose_colour(number), weights.get(name))
         for number, name in enumerate(names, start=1)
     )

@@ -13,8 +13,8 @@ from frisket.masks.names import BACKGROUND, WHOLE
 from frisket.media.manifest import read_manifest
 from frisket.media.paths import LEGEND, SOFT, VIDEOS, is_media, plain
 from frisket.studio.documents.choosing import choose_form, number_regions
-from frisket.studio.documents.forms import Form, SoftForm
-from frisket.studio.workspace import Clip, ClipSet
+from frisket.studio.documents.forms import PaintForm, SoftForm
+from frisket.studio.workspace import ClipSet, WorkspaceClip
 
 SIDECARS = (".mask", "-masklabel")
 MASKS = "masks"  # the folder offered where a data set has none
@@ -31,20 +31,20 @@ UNPAINTED = {
 class MaskPlace:
     """Where the mask of a clip is, or would be written.
 
-    Keys are WHOLE or region names. Without a form `why` says what cannot be painted, and `offer`
+    Keys are WHOLE or region names. Without a form `reason` says what cannot be painted, and `offer`
     what could be done about it. `store` and `name` are how `frisket masks` knows the clip.
     """
 
-    form: Form | None
+    form: PaintForm | None
     files: Mapping[str, Path] = field(default_factory=dict)  # that are there
     targets: Mapping[str, Path] = field(default_factory=dict)  # that are written
     store: MaskStore | None = None
     name: str = ""
-    why: str = ""
+    reason: str = ""
     offer: str = ""
 
 
-def find_mask(clip: Clip, clip_set: ClipSet) -> MaskPlace:
+def find_mask(clip: WorkspaceClip, clip_set: ClipSet) -> MaskPlace:
     """The mask of a clip as its data set's configuration has it, or as a bare folder would.
 
     Raises ConfigError, BadManifest and BadLegend for what cannot be read.
@@ -52,7 +52,7 @@ def find_mask(clip: Clip, clip_set: ClipSet) -> MaskPlace:
     config, source = read_source(clip_set)
     name = plain(clip.name)
     if source.source in UNPAINTED:
-        return MaskPlace(None, name=name, why=UNPAINTED[source.source], offer=MASKS)
+        return MaskPlace(None, name=name, reason=UNPAINTED[source.source], offer=MASKS)
     if source.source == "regions":
         return _find_planes(name, config, source)
     if source.source == "listed":
@@ -62,22 +62,22 @@ def find_mask(clip: Clip, clip_set: ClipSet) -> MaskPlace:
     path = place.files.get(WHOLE)
     moving = clip.video or clip.path.is_dir()
     if path is not None and not moving and (path.is_dir() or path.suffix.lower() in VIDEOS):
-        why = f"it is one picture, and its mask {path.name} has frames"
-        return MaskPlace(None, name=name, why=why)
+        reason = f"it is one picture, and its mask {path.name} has frames"
+        return MaskPlace(None, name=name, reason=reason)
     return place
 
 
 def _find_file(name: str, clip_set: ClipSet, config: Config, source: MaskSource) -> MaskPlace:
     """One file in a mask folder, or beside the clip."""
-    beside = source.source == "sidecar"
-    folder = clip_set.clips if beside else source.path
+    is_beside = source.source == "sidecar"
+    folder = clip_set.clips if is_beside else source.path
     assert folder is not None  # MaskSource refuses source = "folder" without a path
-    store = MaskStore(folder, beside)
-    paths_there = list(_list_masks(folder, name, beside=beside))
+    store = MaskStore(folder, is_beside)
+    paths_there = list(_list_masks(folder, name, is_beside=is_beside))
     if len(paths_there) > 1:
         twins = " and ".join(path.name for path in paths_there[:2])
-        why = f"two masks have its name: {twins}; remove or rename one"
-        return MaskPlace(None, name=name, why=why)
+        reason = f"two masks have its name: {twins}; remove or rename one"
+        return MaskPlace(None, name=name, reason=reason)
     files = {WHOLE: paths_there[0]} if paths_there else {}
     fresh = clip_set.config is None and not paths_there and not _has_masks(folder)
     form = choose_form(config, source, folder, bare=clip_set.config is None, fresh=fresh)
@@ -90,11 +90,13 @@ def _find_listed(name: str, clip_set: ClipSet, config: Config, source: MaskSourc
     lines = read_manifest(clip_set.clips)
     masks = next((dict(line.masks) for line in lines if line.name == name), {})
     if not masks:
-        why = f"its line in {clip_set.clips.name} names no mask; add one to paint it"
-        return MaskPlace(None, name=name, why=why)
-    if odd := [path.name for path in masks.values() if path.suffix.lower() != ".png"]:
-        why = f"masks are saved as .png, and {clip_set.clips.name} names {odd[0]}; convert it"
-        return MaskPlace(None, name=name, why=why)
+        reason = f"its line in {clip_set.clips.name} names no mask; add one to paint it"
+        return MaskPlace(None, name=name, reason=reason)
+    if odd_names := [path.name for path in masks.values() if path.suffix.lower() != ".png"]:
+        reason = (
+            f"masks are saved as .png, and {clip_set.clips.name} names {odd_names[0]}; convert it"
+        )
+        return MaskPlace(None, name=name, reason=reason)
     files = {key: path for key, path in masks.items() if path.exists()}
     if WHOLE in masks:
         form = choose_form(config, source, clip_set.clips.parent, bare=False, fresh=False)
@@ -118,11 +120,11 @@ def _find_planes(name: str, config: Config, source: MaskSource) -> MaskPlace:
     files, targets = {}, {}
     for region in names:
         folder = source.regions[region]
-        paths_there = list(_list_masks(folder, name, beside=False))
+        paths_there = list(_list_masks(folder, name, is_beside=False))
         if len(paths_there) > 1:
             twins = " and ".join(path.name for path in paths_there[:2])
-            why = f"two masks of {region} have its name: {twins}; remove one"
-            return MaskPlace(None, name=name, why=why)
+            reason = f"two masks of {region} have its name: {twins}; remove one"
+            return MaskPlace(None, name=name, reason=reason)
         if paths_there:
             files[region] = paths_there[0]
         target = paths_there[0] if paths_there else folder / f"{name}.png"
@@ -138,8 +140,8 @@ def _find_soft_store(source: MaskSource, names: list[str]) -> MaskStore | None:
     if len(folders) != 1:
         return None
     (folder,) = folders
-    named = all(source.regions[region].name == region for region in names)
-    if named and folder.name == SOFT and (folder.parent / LEGEND).is_file():
+    names_match = all(source.regions[region].name == region for region in names)
+    if names_match and folder.name == SOFT and (folder.parent / LEGEND).is_file():
         return MaskStore(folder.parent)
     return None
 
@@ -148,7 +150,7 @@ def _has_masks(folder: Path) -> bool:
     return folder.is_dir() and any(is_media(path) for path in folder.iterdir())
 
 
-def _list_masks(folder: Path, name: str, *, beside: bool) -> Iterator[Path]:
+def _list_masks(folder: Path, name: str, *, is_beside: bool) -> Iterator[Path]:
     """Files, and folders of frames, whose name is a clip's in any Unicode form."""
     path = PurePosixPath(name)
     for parent in _list_folders(folder, path.parent.parts):
@@ -157,11 +159,11 @@ def _list_masks(folder: Path, name: str, *, beside: bool) -> Iterator[Path]:
                 continue
             if entry.is_dir():
                 stem = plain(entry.name)
-                if stem == path.name + (".mask" if beside else "") and _holds_frames(entry):
+                if stem == path.name + (".mask" if is_beside else "") and _holds_frames(entry):
                     yield entry
                 continue
             stem = plain(entry.name.removesuffix(entry.suffix))
-            stems = [path.name + end for end in SIDECARS] if beside else [path.name]
+            stems = [path.name + end for end in SIDECARS] if is_beside else [path.name]
             if stem in stems and is_media(entry):
                 yield entry
 

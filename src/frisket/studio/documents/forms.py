@@ -17,9 +17,9 @@ from frisket.media.paths import BadMedia
 from frisket.studio.documents.base import (
     Levels,
     MaskContent,
-    NotEditable,
+    MaskNotEditable,
     PaintRegion,
-    Truth,
+    TruthKind,
     derive_ids,
 )
 
@@ -28,7 +28,7 @@ BRIEF = 3  # unknown values named
 
 
 @runtime_checkable
-class Form(Protocol):
+class PaintForm(Protocol):
     """How one kind of mask file is read and written. Keys of files are WHOLE or region names."""
 
     @property
@@ -36,7 +36,7 @@ class Form(Protocol):
         """What the page and the history call it."""
 
     @property
-    def truth(self) -> Truth:
+    def truth(self) -> TruthKind:
         """Whether ids or soft planes are what is written."""
 
     @property
@@ -48,7 +48,7 @@ class Form(Protocol):
         """The id of what no region covers."""
 
     def decode(self, files: Mapping[str, Path], shape: tuple[int, int]) -> MaskContent:
-        """The pixels; blank of `shape` where no file is. BadMedia, NotEditable for what is odd."""
+        """The pixels; blank of `shape` where no file is. BadMedia, MaskNotEditable for the odd."""
 
     def encode(
         self, content: MaskContent, before: MaskContent, present: Sequence[str]
@@ -64,17 +64,17 @@ class LabelForm:
     background: int = 0
     legend_file: Path | None = None  # extended by regions that are painted for the first time
     name: str = "labels"
-    truth: Truth = "ids"
+    truth: TruthKind = "ids"
 
     def decode(self, files: Mapping[str, Path], shape: tuple[int, int]) -> MaskContent:
-        """Indices as ids; NotEditable for an index over 255."""
+        """Indices as ids; MaskNotEditable for an index over 255."""
         path = files.get(WHOLE)
         if path is None:
             return MaskContent(np.full(shape, self.background, np.uint8))
         with open_image(path) as image:
             indices = read(image, path, "index")
         if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) <= 255:
-            raise NotEditable(
+            raise MaskNotEditable(
                 f"{path}: has the index {int(indices.max())}, and 255 is the highest that can be"
                 " painted; number its regions anew"
             )
@@ -96,16 +96,18 @@ class LabelForm:
 
     def _settle_legend(self, ids: Levels) -> dict[str, int]:
         """The legend that goes into the file, extended where a new region is painted."""
-        named = {region.name: region.id for region in self.regions if region.id}
+        numbers = {region.name: region.id for region in self.regions if region.id}
         if self.legend_file is None:
-            return named
+            return numbers
         legend = read_legend(self.legend_file)
         if _find_stranger(ids, legend) is not None:
             legend = extend_legend(self.legend_file, _list_new(self.regions, ids))
-        if moved := [name for name, index in legend.items() if named.get(name, index) != index]:
+        if moved_names := [
+            name for name, index in legend.items() if numbers.get(name, index) != index
+        ]:
             raise ValueError(
-                f"{self.legend_file}: has other numbers for {', '.join(moved)} than when the mask"
-                " was opened; open it again"
+                f"{self.legend_file}: has other numbers for {', '.join(moved_names)} than when the"
+                " mask was opened; open it again"
             )
         return legend
 
@@ -124,24 +126,24 @@ class ColourForm:
     codes: Mapping[int, int]  # id to colour, red << 16 | green << 8 | blue
     background: int = 0
     name: str = "colours"
-    truth: Truth = "ids"
+    truth: TruthKind = "ids"
 
     def decode(self, files: Mapping[str, Path], shape: tuple[int, int]) -> MaskContent:
-        """Colours as ids; NotEditable for a colour that the legend lacks."""
+        """Colours as ids; MaskNotEditable for a colour that the legend lacks."""
         path = files.get(WHOLE)
         if path is None:
             return MaskContent(np.full(shape, self.background, np.uint8))
         with open_image(path) as image:
             rgb = read(image, path, "stored").astype(np.int32)
         codes = (rgb[..., 0] << 16) + (rgb[..., 1] << 8) + rgb[..., 2]
-        ids, known = np.full(codes.shape, self.background, np.uint8), codes == 0
+        ids, known_pixels = np.full(codes.shape, self.background, np.uint8), codes == 0
         for number, code in self.codes.items():
             ids[codes == code] = number
-            known |= codes == code
-        if not known.all():
-            strange = np.unique(codes[~known])[:BRIEF]
-            examples = ", ".join(f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in strange)
-            raise NotEditable(
+            known_pixels |= codes == code
+        if not known_pixels.all():
+            strange_codes = np.unique(codes[~known_pixels])[:BRIEF]
+            examples = ", ".join(f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in strange_codes)
+            raise MaskNotEditable(
                 f"{path}: has colours that the legend lacks, such as {examples}; add them to"
                 " `masks.legend`, or save the mask without soft edges"
             )
@@ -150,7 +152,7 @@ class ColourForm:
     def encode(
         self, content: MaskContent, before: MaskContent, present: Sequence[str]
     ) -> dict[str, bytes]:
-        """One RGB PNG."""
+        """One RGB PNG, each region in its own colour of the legend."""
         table = np.zeros((256, 3), np.uint8)
         codes = {self.background: 0, **self.codes}
         for number, code in codes.items():
@@ -167,7 +169,7 @@ class LevelForm:
     levels: Mapping[int, int]  # id to grey level, background too where it has one
     background: int = 0
     name: str = "levels"
-    truth: Truth = "ids"
+    truth: TruthKind = "ids"
 
     def decode(self, files: Mapping[str, Path], shape: tuple[int, int]) -> MaskContent:
         """The nearest level of every pixel, as masks.read has it."""
@@ -193,8 +195,8 @@ class LevelForm:
             table[number] = level
         grey = table[content.ids]
         if before.raw is not None:
-            same = content.ids == before.ids
-            grey[same] = before.raw[same]
+            same_pixels = content.ids == before.ids
+            grey[same_pixels] = before.raw[same_pixels]
         return {WHOLE: _save(Image.fromarray(grey))}
 
 
@@ -207,7 +209,7 @@ class SoftForm:
     invert: bool = False
     background: int = 0
     name: str = "grey"
-    truth: Truth = "soft"
+    truth: TruthKind = "soft"
 
     def decode(self, files: Mapping[str, Path], shape: tuple[int, int]) -> MaskContent:
         """Grey levels as planes, and the ids they show."""
@@ -220,7 +222,7 @@ class SoftForm:
             soft[number] = 255 - plane if self.invert else plane
         shapes = {plane.shape for plane in soft.values()}
         if len(shapes) > 1:
-            raise NotEditable(
+            raise MaskNotEditable(
                 f"the planes of {', '.join(files)} have different sizes; bring them to one"
             )
         return MaskContent(derive_ids(soft, shapes.pop(), self.background), soft)
@@ -229,8 +231,10 @@ class SoftForm:
         self, content: MaskContent, before: MaskContent, present: Sequence[str]
     ) -> dict[str, bytes]:
         """A grey PNG of each plane that is not empty, has a file already, or is the only one."""
-        if strange := set(content.soft) - set(self.files.values()):
-            raise ValueError(f"the mask has no plane for the region {min(strange)}; open it again")
+        if strange_planes := set(content.soft) - set(self.files.values()):
+            raise ValueError(
+                f"the mask has no plane for the region {min(strange_planes)}; open it again"
+            )
         planes = {}
         for key, number in self.files.items():
             plane = content.soft.get(number)
@@ -252,16 +256,16 @@ def _list_ids(ids: Levels) -> list[int]:
 
 
 def _find_stranger(ids: Levels, legend: Mapping[str, int]) -> int | None:
-    known = {0, *legend.values()}
-    return next((number for number in _list_ids(ids) if number not in known), None)
+    known_ids = {0, *legend.values()}
+    return next((number for number in _list_ids(ids) if number not in known_ids), None)
 
 
-def _check_ids(ids: Levels, known: Mapping[int, object]) -> None:
-    strange = [number for number in _list_ids(ids) if number not in known]
-    if strange:
+def _check_ids(ids: Levels, values_by_id: Mapping[int, object]) -> None:
+    strange_ids = [number for number in _list_ids(ids) if number not in values_by_id]
+    if strange_ids:
         raise ValueError(
-            f"the mask holds the region {strange[0]}, for which its file has no value; it has"
-            f" {sorted(known)}"
+            f"the mask holds the region {strange_ids[0]}, for which its file has no value; it has"
+            f" {sorted(values_by_id)}"
         )
 
 
@@ -276,10 +280,10 @@ def resize(content: MaskContent, shape: tuple[int, int]) -> MaskContent:
     height, width = content.ids.shape
     rows = (np.arange(shape[0]) + 0.5) * height / shape[0]
     columns = (np.arange(shape[1]) + 0.5) * width / shape[1]
-    where = np.ix_(rows.astype(np.intp), columns.astype(np.intp))
-    soft = {number: plane[where] for number, plane in content.soft.items()}
-    raw = None if content.raw is None else content.raw[where]
-    return MaskContent(content.ids[where], soft, raw)
+    cells = np.ix_(rows.astype(np.intp), columns.astype(np.intp))
+    soft = {number: plane[cells] for number, plane in content.soft.items()}
+    raw = None if content.raw is None else content.raw[cells]
+    return MaskContent(content.ids[cells], soft, raw)
 
 
 def fits(mask: tuple[int, int], clip: tuple[int, int]) -> bool:
@@ -290,9 +294,9 @@ def fits(mask: tuple[int, int], clip: tuple[int, int]) -> bool:
 __all__ = [
     "BadMedia",
     "ColourForm",
-    "Form",
     "LabelForm",
     "LevelForm",
+    "PaintForm",
     "SoftForm",
     "fits",
     "resize",

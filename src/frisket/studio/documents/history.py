@@ -19,7 +19,7 @@ from frisket.disk.atomic import replacing
 from frisket.disk.untrusted import BadText, parse_json
 from frisket.media.foreign import PIXELS
 
-KEPT = 20  # versions, besides the first
+VERSIONS_KEPT = 20  # versions, besides the first
 PENDING = "pending.zip"
 META = "meta.json"
 _NAME = re.compile(r"(\d{8})\.zip")
@@ -84,7 +84,7 @@ class History:
         """One version; ValueError where there is none."""
         path = self.folder / f"{number:08}.zip"
         if not path.is_file():
-            raise ValueError(f"the mask has no version {number}; it keeps the last {KEPT}")
+            raise ValueError(f"the mask has no version {number}; it keeps the last {VERSIONS_KEPT}")
         return _read(path)
 
     def find_pending(self) -> Version | None:
@@ -100,7 +100,7 @@ class History:
         """Give the pending version its number, and let go of the oldest."""
         (self.folder / PENDING).replace(self.folder / f"{version.number:08}.zip")
         numbers = self._list_numbers()
-        for number in numbers[1:-KEPT]:
+        for number in numbers[1:-VERSIONS_KEPT]:
             (self.folder / f"{number:08}.zip").unlink(missing_ok=True)
 
     def add(self, version: Version) -> None:

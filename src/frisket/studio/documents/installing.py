@@ -10,7 +10,7 @@ from frisket.studio.documents.finding import MaskPlace
 from frisket.studio.documents.forms import SoftForm
 from frisket.studio.documents.reels import PaintedFrames
 
-KEPT = 5  # earlier files of one mask
+FILES_KEPT = 5  # earlier files of one mask
 
 
 def list_keys(place: MaskPlace) -> list[str]:
@@ -62,15 +62,15 @@ def _install(history: Path, old: Path | None, new: Path, target: Path) -> None:
 def _keep(folder: Path, path: Path, *, move: bool) -> None:
     """Keep a file under the next number, and let go of the oldest."""
     folder.mkdir(parents=True, exist_ok=True)
-    known = _list_kept(folder)
-    place = folder / f"{max(known, default=0) + 1:08}-{path.name}"
+    kept_files = _list_kept(folder)
+    place = folder / f"{max(kept_files, default=0) + 1:08}-{path.name}"
     if move:
         shutil.move(path, place)
     else:
         with replacing(place) as draft:
             shutil.copyfile(path, draft)
-    for number in sorted(known)[: -(KEPT - 1)]:
-        old = known[number]
+    for number in sorted(kept_files)[: -(FILES_KEPT - 1)]:
+        old = kept_files[number]
         if old.is_dir():
             shutil.rmtree(old)
         else:

@@ -7,7 +7,7 @@ from frisket.studio.documents.history import History
 from frisket.studio.documents.still import StillDocument
 from frisket.studio.documents.video import open_video
 from frisket.studio.state import Studio
-from frisket.studio.workspace import Clip
+from frisket.studio.workspace import WorkspaceClip
 
 
 def open_document(studio: Studio, clip_id: str) -> MaskDocument:
@@ -19,7 +19,7 @@ def open_document(studio: Studio, clip_id: str) -> MaskDocument:
     return open_still(studio, clip, place)
 
 
-def open_still(studio: Studio, clip: Clip, place: MaskPlace) -> StillDocument:
+def open_still(studio: Studio, clip: WorkspaceClip, place: MaskPlace) -> StillDocument:
     """The document of a picture, or of a still mask that stands for all frames of a video."""
     history = History(studio.home / "history" / clip.id)
     return StillDocument(

@@ -83,8 +83,8 @@ class PaintedFrames:
 
     def list_painted(self, saved: SavedFrames, notes: Mapping[int, DraftNote]) -> set[int]:
         """Frames a hand painted: keyframes, which nothing that is carried takes the place of."""
-        others = {frame for frame, note in notes.items() if note.maker != "hand"}
-        return ({*saved.painted} | {*notes}) - others
+        other_frames = {frame for frame, note in notes.items() if note.maker != "hand"}
+        return ({*saved.painted} | {*notes}) - other_frames
 
 
 def stamp_files(files: Mapping[str, Path]) -> str:

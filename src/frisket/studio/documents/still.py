@@ -17,13 +17,13 @@ from frisket.studio.documents.base import (
     Description,
     Levels,
     MaskContent,
-    NotEditable,
-    Patch,
+    MaskNotEditable,
+    MaskPatch,
     Snapshot,
     derive_ids,
 )
 from frisket.studio.documents.finding import MaskPlace
-from frisket.studio.documents.forms import Form, fits, resize
+from frisket.studio.documents.forms import PaintForm, fits, resize
 from frisket.studio.documents.history import History, Version, digest_of
 
 AS_IT_WAS = "as it was before the studio"
@@ -53,15 +53,15 @@ class StillDocument:
         with self._lock:
             form = self.place.form
             if form is None:
-                return self._show_blank(self.place.why, self.place.offer)
+                return self._show_blank(self.place.reason, self.place.offer)
             files = self._settle()
             try:
                 content = self._decode(form, files)
-            except NotEditable as error:
+            except MaskNotEditable as error:
                 return self._show_blank(str(error), "")
             return Snapshot(self._describe(form, content, self._name_revision(files)), content)
 
-    def write(self, frame: int, patch: Patch, revision: str) -> str:
+    def write(self, frame: int, patch: MaskPatch, revision: str) -> str:
         """Change the mask; see `MaskDocument.write`."""
         _check_frame(frame)
         with self._lock:
@@ -91,23 +91,23 @@ class StillDocument:
         with self._lock:
             return [version.describe() for version in self.history.list_versions()]
 
-    def _open(self, revision: str) -> tuple[Form, dict[str, bytes]]:
-        """Form and files of a mask that may be written; NotEditable, Conflict."""
+    def _open(self, revision: str) -> tuple[PaintForm, dict[str, bytes]]:
+        """The form and files of a mask that may be written; MaskNotEditable, Conflict."""
         if self.place.form is None:
-            raise NotEditable(self.place.why)
+            raise MaskNotEditable(self.place.reason)
         files = self._settle()
         if (newest := self._name_revision(files)) != revision:
             raise Conflict(newest)
         return self.place.form, files
 
-    def _show_blank(self, why: str, offer: str) -> Snapshot:
+    def _show_blank(self, reason: str, offer: str) -> Snapshot:
         height, width = _read_size(self.clip)
         described = Description(
-            width, height, "0-none", "none", editable=False, why=why, offer=offer
+            width, height, "0-none", "none", editable=False, reason=reason, offer=offer
         )
-        return Snapshot(described, MaskContent(_blank(height, width)))
+        return Snapshot(described, MaskContent(_make_blank(height, width)))
 
-    def _describe(self, form: Form, content: MaskContent, revision: str) -> Description:
+    def _describe(self, form: PaintForm, content: MaskContent, revision: str) -> Description:
         height, width = content.ids.shape
         notes = []
         path = next(iter(self._list_paths().values()), None)
@@ -132,7 +132,7 @@ class StillDocument:
             notes=tuple(notes),
         )
 
-    def _decode(self, form: Form, files: Mapping[str, bytes]) -> MaskContent:
+    def _decode(self, form: PaintForm, files: Mapping[str, bytes]) -> MaskContent:
         shape = _read_size(self.clip)
         paths = self._list_paths()
         content = form.decode({key: paths[key] for key in files}, shape)
@@ -140,7 +140,7 @@ class StillDocument:
         if (height, width) == shape:
             return content
         if not fits((height, width), shape):
-            raise NotEditable(
+            raise MaskNotEditable(
                 f"the mask is {width} x {height} pixels and the picture {shape[1]} x"
                 f" {shape[0]}, which is another shape; make the mask again, or cut it to fit"
             )
@@ -172,8 +172,8 @@ class StillDocument:
         if pending is None:
             return files
         digest, halfway = digest_of(files), self._is_halfway(files, pending)
-        known = pending.files.keys() <= self.place.targets.keys()
-        if known and (halfway or digest in (pending.before, pending.digest)):
+        names_match = pending.files.keys() <= self.place.targets.keys()
+        if names_match and (halfway or digest in (pending.before, pending.digest)):
             self._finish(pending, again=True)
             return dict(pending.files)
         self.history.finish(replace(pending, note="cut off, and the mask was changed before it"))
@@ -187,7 +187,7 @@ class StillDocument:
 
     def _write(
         self,
-        form: Form,
+        form: PaintForm,
         files: Mapping[str, bytes],
         changed: dict[str, bytes],
         edits: tuple[dict[str, Any], ...],
@@ -243,7 +243,7 @@ def _check_frame(frame: int) -> None:
         raise ValueError(f"a picture has one frame, there is no frame {frame}")
 
 
-def _blank(height: int, width: int) -> Levels:
+def _make_blank(height: int, width: int) -> Levels:
     return derive_ids({}, (height, width), 0)
 
 

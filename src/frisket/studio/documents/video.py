@@ -16,18 +16,18 @@ from frisket.studio.documents.base import (
     Conflict,
     Description,
     MaskContent,
-    NotEditable,
-    Patch,
+    MaskNotEditable,
+    MaskPatch,
     Snapshot,
     derive_ids,
 )
 from frisket.studio.documents.finding import MaskPlace, find_mask
-from frisket.studio.documents.forms import ColourForm, Form, LevelForm, SoftForm
+from frisket.studio.documents.forms import ColourForm, LevelForm, PaintForm, SoftForm
 from frisket.studio.documents.installing import install_files
 from frisket.studio.documents.reels import PaintedFrames, SavedFrames, stamp_files
 from frisket.studio.serve_pool import Reply
 from frisket.studio.state import Studio
-from frisket.studio.workspace import Clip
+from frisket.studio.workspace import WorkspaceClip
 
 FPS = 25.0  # of a label video whose clip tells no rate
 REELS = "frames"  # below the studio's own folder
@@ -35,7 +35,7 @@ AskChild = Callable[[str, dict[str, Any]], Reply]  # an operation of a child, wa
 
 
 @dataclass(frozen=True, slots=True)
-class ClipSize:
+class FootageSize:
     """What a clip is: its frames, and their size in pixels as seen."""
 
     frames: int
@@ -51,15 +51,15 @@ class VideoDocument:
     `call` asks the child that decodes; it may be used in a thread of the server's alone.
     """
 
-    clip: Clip
+    clip: WorkspaceClip
     place: MaskPlace
     reel: PaintedFrames
     log: EditLog
     call: AskChild
-    size: ClipSize
+    size: FootageSize
 
     def read(self, frame: int) -> Snapshot:
-        """See `MaskDocument.read`."""
+        """As `MaskDocument.read`, of one frame, counted from 0."""
         self._check(frame)
         form = self.place.form
         if form is None or isinstance(form, ColourForm):
@@ -70,7 +70,7 @@ class VideoDocument:
             content = self._read(form, frame, notes)
         return Snapshot(self._describe(form, frame, revision, content), content)
 
-    def write(self, frame: int, patch: Patch, revision: str) -> str:
+    def write(self, frame: int, patch: MaskPatch, revision: str) -> str:
         """See `MaskDocument.write`. The frame becomes one that a hand painted."""
         form, notes, saved = self._open(frame, revision)
         with self.reel.lock:
@@ -117,7 +117,7 @@ class VideoDocument:
         )
 
     def describe_footage(self) -> dict[str, Any]:
-        """The mask as the operations of `footage` take it; NotEditable where there is none."""
+        """The mask as the operations of `footage` take it; MaskNotEditable where there is none."""
         form = self._need_form()
         return {
             "clip": str(self.clip.path),
@@ -130,10 +130,10 @@ class VideoDocument:
             "drafts": str(self.reel.folder),
         }
 
-    def _need_form(self) -> Form:
+    def _need_form(self) -> PaintForm:
         form = self.place.form
         if form is None or isinstance(form, ColourForm):
-            raise NotEditable(self._say_why())
+            raise MaskNotEditable(self._say_why())
         return form
 
     def _say_why(self) -> str:
@@ -142,9 +142,11 @@ class VideoDocument:
                 "its masks are videos of colours, which are not painted; bring them to label maps"
                 " (frisket masks import)"
             )
-        return self.place.why
+        return self.place.reason
 
-    def _open(self, frame: int, revision: str) -> tuple[Form, dict[int, DraftNote], SavedFrames]:
+    def _open(
+        self, frame: int, revision: str
+    ) -> tuple[PaintForm, dict[int, DraftNote], SavedFrames]:
         self._check(frame)
         form = self._need_form()
         notes, saved = self.reel.drafts.list_notes(), self.reel.load_saved()
@@ -161,14 +163,14 @@ class VideoDocument:
         """How often a frame was changed."""
         if frame in notes:
             return notes[frame].number
-        known = saved.revisions.get(frame, "0").partition("-")[0]
-        return int(known) if known.isdecimal() else 0
+        revision_number = saved.revisions.get(frame, "0").partition("-")[0]
+        return int(revision_number) if revision_number.isdecimal() else 0
 
     def _check(self, frame: int) -> None:
         if not 0 <= frame < self.size.frames:
             raise ValueError(f"{self.clip.name} has {self.size.frames} frames, none is {frame}")
 
-    def _read(self, form: Form, frame: int, notes: Mapping[int, DraftNote]) -> MaskContent:
+    def _read(self, form: PaintForm, frame: int, notes: Mapping[int, DraftNote]) -> MaskContent:
         draft = self.reel.drafts.load(frame) if frame in notes else None
         planes = draft.read_planes() if draft else self._ask_planes(frame)
         shape = self.size.height, self.size.width
@@ -184,7 +186,9 @@ class VideoDocument:
             for place, key in enumerate(keys)
         }
 
-    def _describe(self, form: Form, frame: int, revision: str, content: MaskContent) -> Description:
+    def _describe(
+        self, form: PaintForm, frame: int, revision: str, content: MaskContent
+    ) -> Description:
         notes = []
         if self.still:
             notes.append(
@@ -205,14 +209,14 @@ class VideoDocument:
             notes=tuple(notes),
         )
 
-    def _show_blank(self, frame: int, why: str, offer: str) -> Snapshot:
+    def _show_blank(self, frame: int, reason: str, offer: str) -> Snapshot:
         described = Description(
             self.size.width,
             self.size.height,
             "0-none",
             "none",
             editable=False,
-            why=why,
+            reason=reason,
             offer=offer,
             frame=frame,
             frame_count=self.size.frames,
@@ -220,7 +224,9 @@ class VideoDocument:
         shape = self.size.height, self.size.width
         return Snapshot(described, MaskContent(np.zeros(shape, np.uint8)))
 
-    def _log(self, form: Form, frame: int, revisions: tuple[str, str], patch: Patch) -> None:
+    def _log(
+        self, form: PaintForm, frame: int, revisions: tuple[str, str], patch: MaskPatch
+    ) -> None:
         before, after = revisions
         self.log.append(
             LoggedSave(
@@ -237,7 +243,7 @@ class VideoDocument:
         )
 
 
-def build_code(form: Form) -> FrameCode:
+def build_code(form: PaintForm) -> FrameCode:
     """How the frames of a form spell ids."""
     if isinstance(form, LevelForm):
         return FrameCode("levels", form.levels, background=form.background)
@@ -247,9 +253,9 @@ def build_code(form: Form) -> FrameCode:
 
 
 def compose_content(
-    form: Form, planes: Mapping[str, LevelPlane], shape: tuple[int, int]
+    form: PaintForm, planes: Mapping[str, LevelPlane], shape: tuple[int, int]
 ) -> MaskContent:
-    """The pixels of a frame from its planes by file, as `Form.decode` has them of a still."""
+    """The pixels of a frame from its planes by file, as `PaintForm.decode` has them of a still."""
     if isinstance(form, SoftForm):
         blank = np.full(shape, 255 if form.invert else 0, np.uint8)
         soft = {
@@ -264,7 +270,7 @@ def compose_content(
     return MaskContent(plane)
 
 
-def open_video(studio: Studio, clip: Clip, place: MaskPlace) -> VideoDocument:
+def open_video(studio: Studio, clip: WorkspaceClip, place: MaskPlace) -> VideoDocument:
     """The document of a clip, in a thread of the server's. ServeError where it cannot be read."""
 
     def call(op: str, args: dict[str, Any]) -> Reply:
@@ -272,7 +278,7 @@ def open_video(studio: Studio, clip: Clip, place: MaskPlace) -> VideoDocument:
         return reply
 
     info = call("frames.info", {"path": str(clip.path)}).value
-    size = ClipSize(
+    size = FootageSize(
         int(info["frames"]), int(info["height"]), int(info["width"]), info["fps"] or FPS
     )
     reel = PaintedFrames(studio.home / REELS / clip.id)

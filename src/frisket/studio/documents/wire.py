@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from frisket.disk.untrusted import BadText, cut, decode, parse_json
 from frisket.masks.painting.strokes import IDS, read_edit
 from frisket.media.foreign import PIXELS
-from frisket.studio.documents.base import Levels, Patch, Tile
+from frisket.studio.documents.base import Levels, MaskPatch, Tile
 
 MAGIC = b"FMP1"
 BODY = 128 << 20  # bytes of a change
@@ -54,7 +54,7 @@ def pack_plane(levels: Levels) -> bytes:
     return zlib.compress(np.ascontiguousarray(levels).tobytes(), FAST)
 
 
-def unpack_patch(raw: bytes) -> tuple[int, Patch]:
+def unpack_patch(raw: bytes) -> tuple[int, MaskPatch]:
     """The frame and its change; BadPatch for anything else, however large it would unpack.
 
     BadStroke for an entry of the log that cannot be one.
@@ -69,17 +69,17 @@ def unpack_patch(raw: bytes) -> tuple[int, Patch]:
     header = _read_header(raw[8 : 8 + length])
     for edit in header.edits:
         read_edit(edit, header.width * header.height)
-    tiles, body = [], _inflate(raw[8 + length :], sum(tile.w * tile.h for tile in header.tiles))
+    tiles, body = [], _unpack(raw[8 + length :], sum(tile.w * tile.h for tile in header.tiles))
     place = 0
     for tile in header.tiles:
         size = tile.w * tile.h
         levels = np.frombuffer(body, np.uint8, size, place).reshape(tile.h, tile.w)
         tiles.append(Tile(tile.plane, tile.x, tile.y, levels))
         place += size
-    return header.frame, Patch(header.width, header.height, tuple(tiles), tuple(header.edits))
+    return header.frame, MaskPatch(header.width, header.height, tuple(tiles), tuple(header.edits))
 
 
-def pack_patch(patch: Patch, frame: int = 0) -> bytes:
+def pack_patch(patch: MaskPatch, frame: int = 0) -> bytes:
     """The inverse of `unpack_patch`."""
     shapes = [tile.levels.shape for tile in patch.tiles]
     header = _Header(
@@ -121,7 +121,7 @@ def _read_header(raw: bytes) -> _Header:
     return header
 
 
-def _inflate(raw: bytes, size: int) -> bytes:
+def _unpack(raw: bytes, size: int) -> bytes:
     """Exactly `size` bytes; a bomb is stopped one byte beyond them."""
     unpacker = zlib.decompressobj()
     try:

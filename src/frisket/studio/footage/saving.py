@@ -78,7 +78,7 @@ async def write_reel(studio: Studio, clip_id: str) -> dict[str, Any]:
     else:
         args = {
             "footage": _narrow(collected),
-            "targets": {key: str(path) for key, path in _new(document).items()},
+            "targets": {key: str(path) for key, path in _locate_new(document).items()},
             "drafts": {
                 str(frame): str(document.reel.drafts.locate(frame)) for frame in collected.notes
             },
@@ -86,12 +86,12 @@ async def write_reel(studio: Studio, clip_id: str) -> dict[str, Any]:
         }
         reply = await studio.serve.call("footage.write", args, lane="model")
         shares = {int(number): row for number, row in reply.value["shares"].items()}
-    written = await run_in_threadpool(_finish, studio, clip_id, collected, shares)
+    result = await run_in_threadpool(_finish, studio, clip_id, collected, shares)
     studio.events.publish("clips", {"set": document.clip.set_id, "clip": clip_id})
-    return written
+    return result
 
 
-def _new(document: VideoDocument) -> dict[str, Path]:
+def _locate_new(document: VideoDocument) -> dict[str, Path]:
     return locate_new(document.reel, document.place)
 
 
@@ -101,14 +101,16 @@ def _narrow(collected: _Collected) -> dict[str, Any]:
     footage = document.describe_footage()
     painted = {key for note in collected.notes.values() for key in note.keys}
     keys = footage["code"]["keys"].items()
-    kept = {key: number for key, number in keys if key in painted or key in document.place.files}
-    footage["code"]["keys"] = kept
+    kept_keys = {
+        key: number for key, number in keys if key in painted or key in document.place.files
+    }
+    footage["code"]["keys"] = kept_keys
     return footage
 
 
 def _collect(studio: Studio, clip_id: str) -> _Collected:
     document = open_reel(studio, clip_id)
-    document.describe_footage()  # NotEditable is said before a child is asked
+    document.describe_footage()  # MaskNotEditable is said before a child is asked
     document.reel.folder.mkdir(parents=True, exist_ok=True)
     form = document.place.form
     legend: dict[str, int] = {}
@@ -122,11 +124,11 @@ def _collect(studio: Studio, clip_id: str) -> _Collected:
 def _write_folder(collected: _Collected) -> dict[int, list[float]]:
     """Put drafts in the place of the frames of a folder: what a still is written as."""
     document = collected.document
-    strange = {key for note in collected.notes.values() for key in note.keys}
-    if strange := strange - {*document.place.files}:
+    strange_keys = {key for note in collected.notes.values() for key in note.keys}
+    if strange_keys := strange_keys - {*document.place.files}:
         raise ValueError(
-            f"the masks of {', '.join(sorted(strange))} have no folder of frames beside the others;"
-            " make one with a PNG for every frame"
+            f"the masks of {', '.join(sorted(strange_keys))} have no folder of frames beside the"
+            " others; make one with a PNG for every frame"
         )
     for key, folder in document.place.files.items():
         paths = frames_in(folder)
@@ -152,13 +154,13 @@ def _finish(
         saved = reel.load_saved()
         before = document.stamp
         base = saved.base if saved.stamp == before else before
-        if any(path.is_file() for path in _new(document).values()):
+        if any(path.is_file() for path in _locate_new(document).values()):
             reel.save(saved.model_copy(update={"installing": len(list_keys(document.place))}))
             install_files(studio.home, clip_id, document.place, reel)
         place = find_mask(document.clip, studio.workspace.get_set(document.clip.set_id))
         stamp = stamp_files({key: path for key, path in place.files.items() if path.exists()})
-        written = _note(collected, saved, base, stamp, shares, known=saved.stamp == before)
-        reel.save(written)
+        noted_frames = _note(collected, saved, base, stamp, shares, same_file=saved.stamp == before)
+        reel.save(noted_frames)
         for frame, note in collected.notes.items():
             reel.drafts.drop(frame, note.number)
     if document.place.store is not None:
@@ -167,8 +169,8 @@ def _finish(
             document.place.store.record(document.place.name),
             document.clip.path,
             size,
-            painted=written.painted,
-            tracked=written.tracked,
+            painted=noted_frames.painted,
+            tracked=noted_frames.tracked,
             legend=collected.legend,
         )
     return {"written": len(collected.notes), "stamp": stamp}
@@ -181,13 +183,15 @@ def _note(
     stamp: str,
     shares: dict[int, list[float]],
     *,
-    known: bool,
+    same_file: bool,
 ) -> SavedFrames:
     """The note on the new file: revisions of its frames stay as the page knows them."""
     reel, notes = collected.document.reel, collected.notes
-    revisions = dict(saved.revisions) if known else {}
+    revisions = dict(saved.revisions) if same_file else {}
     revisions |= {frame: reel.name_revision(frame, notes, saved, "") for frame in notes}
-    tracked = {frame: sure for frame, sure in saved.tracked.items() if frame not in notes}
+    tracked = {
+        frame: confidence for frame, confidence in saved.tracked.items() if frame not in notes
+    }
     tracked |= {
         frame: note.confidence
         for frame, note in notes.items()

@@ -51,14 +51,14 @@ def describe_timeline(studio: Studio, clip_id: str) -> dict[str, Any]:
     notes, saved = reel.drafts.list_notes(), reel.load_saved()
     record = _read_record(document)
     saved_here = saved.stamp == document.stamp
-    marks = _list_marks(document, notes, saved if saved_here else _borrow(record))
+    marks = _list_marks(document, notes, saved if saved_here else _read_marks(record))
     run = find_runs(studio).by_clip.get(clip_id)
     shares = saved.shares if saved_here else {}
     return {
         "frames": document.size.frames,
         "fps": document.size.fps,
         "painted": marks.painted,
-        "tracked": {str(frame): sure for frame, sure in marks.tracked.items()},
+        "tracked": {str(frame): confidence for frame, confidence in marks.tracked.items()},
         "blended": marks.blended,
         "waiting": sorted(notes),
         "confidence": list(record.by_frame) if record else [],
@@ -73,7 +73,7 @@ def describe_timeline(studio: Studio, clip_id: str) -> dict[str, Any]:
     }
 
 
-def _borrow(record: MaskRecord | None) -> SavedFrames:
+def _read_marks(record: MaskRecord | None) -> SavedFrames:
     """What a record says of frames, where the studio's own note is of another file."""
     if record is None:
         return SavedFrames()
@@ -84,7 +84,9 @@ def _list_marks(
     document: VideoDocument, notes: Mapping[int, DraftNote], saved: SavedFrames
 ) -> FrameMarks:
     """Drafts before what is in the file."""
-    tracked = {frame: sure for frame, sure in saved.tracked.items() if frame not in notes}
+    tracked = {
+        frame: confidence for frame, confidence in saved.tracked.items() if frame not in notes
+    }
     tracked |= {
         frame: note.confidence or 0.0 for frame, note in notes.items() if note.maker == "tracked"
     }
@@ -117,8 +119,8 @@ def keep_shares(studio: Studio, clip_id: str, shares: dict[str, list[float]]) ->
         saved, stamp = document.reel.load_saved(), document.stamp
         if saved.stamp != stamp:
             saved = SavedFrames(base=stamp, stamp=stamp, installing=saved.installing)
-        measured = {int(number): row for number, row in shares.items()}
-        document.reel.save(saved.model_copy(update={"shares": measured}))
+        measured_shares = {int(number): row for number, row in shares.items()}
+        document.reel.save(saved.model_copy(update={"shares": measured_shares}))
 
 
 def list_blend_args(studio: Studio, clip_id: str, first: int, last: int) -> dict[str, Any]:
@@ -127,9 +129,9 @@ def list_blend_args(studio: Studio, clip_id: str, first: int, last: int) -> dict
     if not 0 <= first < last < document.size.frames or last - first < 2:
         raise ValueError(f"between the frames {first} and {last} lies none to draw")
     notes, saved = document.reel.drafts.list_notes(), document.reel.load_saved()
-    kept = sorted(document.reel.list_painted(saved, notes))
+    painted_frames = sorted(document.reel.list_painted(saved, notes))
     footage = document.describe_footage()
-    return {"footage": footage, "first": first, "last": last, "kept": kept}
+    return {"footage": footage, "first": first, "last": last, "kept": painted_frames}
 
 
 def list_pick_args(studio: Studio, clip_id: str) -> dict[str, Any] | None:

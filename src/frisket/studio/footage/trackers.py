@@ -7,19 +7,19 @@ from typing import Any
 
 from frisket.config.load import read_layers
 from frisket.studio.state import Studio
-from frisket.studio.workspace import Clip
+from frisket.studio.workspace import WorkspaceClip
 
 FLOW, SAM2 = "flow", "sam2_video"
 KINDS = ("sam2_video", "sam2")  # as a model's folder calls itself
 SMALL = 1 << 20  # bytes of a model's config.json
 
 
-def list_trackers(studio: Studio, clip: Clip) -> list[str]:
+def list_trackers(studio: Studio, clip: WorkspaceClip) -> list[str]:
     """The names a tracking may be asked of."""
     return [FLOW, *([SAM2] if _find_folder(studio, clip) else [])]
 
 
-def find_tracker(studio: Studio, clip: Clip, name: str) -> tuple[str, str]:
+def find_tracker(studio: Studio, clip: WorkspaceClip, name: str) -> tuple[str, str]:
     """Folder of the weights and device of a tracker; ValueError for one that is not here."""
     if name == FLOW:
         return "", "cpu"
@@ -32,13 +32,13 @@ def find_tracker(studio: Studio, clip: Clip, name: str) -> tuple[str, str]:
     return str(folder), "auto"
 
 
-def _find_folder(studio: Studio, clip: Clip) -> Path | None:
+def _find_folder(studio: Studio, clip: WorkspaceClip) -> Path | None:
     return next(
         (folder for folder in _list_folders(studio, clip) if _read_kind(folder) in KINDS), None
     )
 
 
-def _list_folders(studio: Studio, clip: Clip) -> Iterator[Path]:
+def _list_folders(studio: Studio, clip: WorkspaceClip) -> Iterator[Path]:
     config = studio.workspace.get_set(clip.set_id).config
     if config is not None:
         sources = read_layers(config)[0].maskgen.sources

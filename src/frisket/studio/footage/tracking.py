@@ -5,16 +5,16 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
 
+from frisket.maskgen.files.drafts import TrackDirection
 from frisket.studio.documents.reels import PaintedFrames
 from frisket.studio.footage.saving import open_reel
 from frisket.studio.serve_pool import ServeError
 from frisket.studio.state import Studio
 
-TrackDirection = Literal["forward", "backward", "both"]
 BEFORE = "before-tracking"  # drafts that a tracking took the place of
 
 
@@ -41,7 +41,7 @@ class TrackRun:
 
     order: TrackOrder
     total: int
-    done: int = 0
+    count: int = 0
     frames: dict[int, float] = field(default_factory=dict)
     fault: str = ""
     task: "asyncio.Task[None] | None" = None
@@ -58,7 +58,7 @@ class TrackRun:
             "last": self.order.last,
             "direction": self.order.direction,
             "running": self.running,
-            "done": self.done,
+            "done": self.count,
             "total": self.total,
             "fault": self.fault,
         }
@@ -143,23 +143,23 @@ def _keep_before(reel: PaintedFrames, frames: range) -> None:
 
 
 async def _run(studio: Studio, clip_id: str, tracking: TrackRun, args: dict[str, Any]) -> None:
-    def hear(stage: str, done: int, total: int) -> None:
+    def report(stage: str, count: int, total: int) -> None:
         del total  # known from the start
-        frame, _, sure = stage.partition(" ")
-        tracking.done, tracking.frames[int(frame)] = done, float(sure)
+        frame, _, confidence = stage.partition(" ")
+        tracking.count, tracking.frames[int(frame)] = count, float(confidence)
         studio.events.publish(
             "mask",
             {
                 "clip": clip_id,
                 "frame": int(frame),
-                "tracked": float(sure),
-                "done": done,
+                "tracked": float(confidence),
+                "done": count,
                 "total": tracking.total,
             },
         )
 
     try:
-        await studio.serve.call("footage.track", args, lane="model", progress=hear)
+        await studio.serve.call("footage.track", args, lane="model", progress=report)
     except ServeError as error:
         tracking.fault = str(error)
     finally:

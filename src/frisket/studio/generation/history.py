@@ -68,7 +68,7 @@ def list_calls(root: Path) -> Iterator[GeneratedCall]:
 
 
 def find_call(root: Path, call_id: str) -> GeneratedCall:
-    """One call; UnknownId."""
+    """The call of a number; UnknownId where no folder has it."""
     folder = root / FOLDER / call_id
     if not _NUMBER.fullmatch(call_id) or folder.is_symlink() or not folder.is_dir():
         raise UnknownId(f"no pictures here have the number {call_id[:20]!r}")

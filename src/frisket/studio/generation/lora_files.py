@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from frisket.disk.untrusted import BadText, cut, parse_json
-from frisket.studio.runs.index import Run
+from frisket.studio.runs.index import RunFolder
 
 HEADER = 16 << 20  # bytes of a header at most: an adapter of the largest model has 1 or 2
 MARKS = ("lora", "lokr_", "hada_", "dora_scale", "diff_b")  # in the names of an adapter's tensors
@@ -33,7 +33,7 @@ class LoraFile:
     modified: float  # seconds since 1970
 
 
-def list_loras(root: Path, runs: Sequence[Run]) -> list[LoraFile]:
+def list_loras(root: Path, runs: Sequence[RunFolder]) -> list[LoraFile]:
     """The LoRAs of the runs, with their checkpoints, then other files below the root.
 
     A file is a LoRA by the names of its tensors; what cannot be read is left out (the command that
@@ -46,9 +46,9 @@ def list_loras(root: Path, runs: Sequence[Run]) -> list[LoraFile]:
                 lora = _describe(path, _name_of_run(run, step), run, step or run.steps)
                 if lora is not None:
                     loras.setdefault(path, lora)
-    known = {file for path in loras for file in list_parts(path)}
+    known_files = {file for path in loras for file in list_parts(path)}
     for path in _walk(root):
-        if path in known or path in loras:
+        if path in known_files or path in loras:
             continue
         lora = _describe(path, path.relative_to(root).as_posix(), None, None)
         if lora is not None:
@@ -56,7 +56,7 @@ def list_loras(root: Path, runs: Sequence[Run]) -> list[LoraFile]:
     return list(loras.values())
 
 
-def _list_run_folders(run: Run) -> Iterator[tuple[Path, int | None]]:
+def _list_run_folders(run: RunFolder) -> Iterator[tuple[Path, int | None]]:
     yield run.folder, None
     for folder in sorted((run.folder / "checkpoints").glob("step-*"), reverse=True):
         step = folder.name.removeprefix("step-")
@@ -64,7 +64,7 @@ def _list_run_folders(run: Run) -> Iterator[tuple[Path, int | None]]:
             yield folder, int(step)
 
 
-def _name_of_run(run: Run, step: int | None) -> str:
+def _name_of_run(run: RunFolder, step: int | None) -> str:
     return run.name if step is None else f"{run.name}, step {step}"
 
 
@@ -75,7 +75,7 @@ def _list_common_names(folder: Path) -> list[Path]:
 
 
 def list_parts(path: Path) -> list[Path]:
-    """The files behind a LoRA's name, as `runs.sampler.files_of` finds them; [] where none is."""
+    """The files behind a LoRA's name, as `runs.sampling.sampler` finds them; [] if none is."""
     if path.is_file():
         return [path]
     return sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))
@@ -111,15 +111,15 @@ def _look(file: Path) -> tuple[bool, dict[str, str]]:
     """
     about = file.stat()
     stamp = (about.st_mtime_ns, about.st_size)
-    known = _headers.get(file)
-    if known is None or known[0] != stamp:
+    header = _headers.get(file)
+    if header is None or header[0] != stamp:
         keys, metadata = read_header(file)
         is_adapter = any(mark in key.lower() for key in keys for mark in MARKS)
-        known = _headers[file] = (stamp, (is_adapter, metadata))
-    return known[1]
+        header = _headers[file] = (stamp, (is_adapter, metadata))
+    return header[1]
 
 
-def _describe(path: Path, name: str, run: Run | None, step: int | None) -> LoraFile | None:
+def _describe(path: Path, name: str, run: RunFolder | None, step: int | None) -> LoraFile | None:
     try:
         file = list_parts(path)[0]
         is_adapter, metadata = _look(file)

@@ -9,64 +9,64 @@ from pydantic import Field, StringConstraints, model_validator
 
 from frisket.studio.runs.commands import PageForm, check_text, list_options
 
-Id = Annotated[str, StringConstraints(pattern="^[0-9a-f]{16,18}$")]
-Words = Annotated[str, StringConstraints(max_length=4000)]
-Seed = Annotated[int, Field(ge=0, lt=1 << 53)]  # what a page's numbers hold exactly
-Side = Annotated[int, Field(ge=8, le=8192)]
-Count = Annotated[int, Field(ge=1, le=10_000)]
+MaskId = Annotated[str, StringConstraints(pattern="^[0-9a-f]{16,18}$")]
+PromptText = Annotated[str, StringConstraints(max_length=4000)]
+SeedNumber = Annotated[int, Field(ge=0, lt=1 << 53)]  # what a page's numbers hold exactly
+PictureSide = Annotated[int, Field(ge=8, le=8192)]
+SampleCount = Annotated[int, Field(ge=1, le=10_000)]
 Guidance = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 EVERYWHERE = "-"  # in place of a mask, as `runs.methods.regional`
-# Begins an option in a prompt file, as `runs.prompt_file` reads them.
+# Begins an option in a prompt file, as `runs.sampling.prompt_file` reads them.
 SIGN = re.compile(r"(?:^|\s)--(?=[A-Za-z])")
 
 
 class PromptRow(PageForm):
     """A prompt with settings of its own; None is as for all."""
 
-    prompt: Words
-    negative: Words | None = None
-    seed: Seed | None = None
-    steps: Count | None = None
+    prompt: PromptText
+    negative: PromptText | None = None
+    seed: SeedNumber | None = None
+    steps: SampleCount | None = None
     guidance: Guidance | None = None
 
     @property
     def has_own(self) -> bool:
         """Whether it takes a line in a prompt file."""
-        own = (self.negative, self.seed, self.steps, self.guidance)
-        return any(value is not None for value in own)
+        own_settings = (self.negative, self.seed, self.steps, self.guidance)
+        return any(value is not None for value in own_settings)
 
 
 class LoraChoice(PageForm):
     """A LoRA that acts; `painted` confines it to its own colour of the painting."""
 
-    lora: Id
+    lora: MaskId
     strength: Annotated[float, Field(ge=-10, le=10, allow_inf_nan=False)] = 1.0
     painted: bool = False
-    trigger: Words = ""
+    trigger: PromptText = ""
 
 
 class GenerateForm(PageForm):
     """One call of `frisket generate`."""
 
-    config: Id | None = None
-    run: Id | None = None
+    config: MaskId | None = None
+    run: MaskId | None = None
     prompts: Annotated[list[PromptRow], Field(min_length=1, max_length=200)]
-    seeds: Annotated[list[Seed], Field(min_length=1, max_length=64)] = Field(
+    seeds: Annotated[list[SeedNumber], Field(min_length=1, max_length=64)] = Field(
         default_factory=lambda: [0]
     )
-    negative: Words = ""
-    width: Side | None = None
-    height: Side | None = None
-    frames: Count | None = None
-    steps: Count | None = None
+    negative: PromptText = ""
+    width: PictureSide | None = None
+    height: PictureSide | None = None
+    frames: SampleCount | None = None
+    steps: SampleCount | None = None
     guidance: Guidance | None = None
     batch: Annotated[int, Field(ge=1, le=64)] | None = None
     loras: Annotated[list[LoraChoice], Field(max_length=8)] = Field(default_factory=list)
-    painting: Id | None = None
+    painting: MaskId | None = None
     compare: bool = False
     method: Literal["", "freefuse", "tara"] = ""
-    background: Words = ""
-    fuse_step: Count | None = None
+    background: PromptText = ""
+    fuse_step: SampleCount | None = None
     fuse_loras: bool = False
     fuse_bias: bool = False
     dry: bool = False
@@ -171,17 +171,17 @@ def _list_triggers(form: GenerateForm) -> list[str]:
     if form.method == "freefuse" and not all(triggers):
         number = triggers.index("") + 1
         raise ValueError(f"LoRA {number} has no trigger: the words of the prompt it is about")
-    odd = next((trigger for trigger in triggers if "=" in trigger), None)
-    if odd is not None:
-        raise ValueError(f"trigger {odd!r}: words of a prompt have no `=`")
+    odd_text = next((trigger for trigger in triggers if "=" in trigger), None)
+    if odd_text is not None:
+        raise ValueError(f"trigger {odd_text!r}: words of a prompt have no `=`")
     return triggers if all(triggers) else []
 
 
 def _check_prompt(prompt: str) -> str:
-    plain = check_text("prompt", prompt)
-    if not plain:
+    clean_prompt = check_text("prompt", prompt)
+    if not clean_prompt:
         raise ValueError("a prompt is empty: write what is to be seen, or remove the line")
-    return plain
+    return clean_prompt
 
 
 def write_prompt_lines(rows: Sequence[PromptRow]) -> str:
@@ -193,17 +193,21 @@ def write_prompt_lines(rows: Sequence[PromptRow]) -> str:
     for row in rows:
         prompt = _check_prompt(row.prompt)
         negative = check_text("negative prompt", row.negative or "")
-        odd = next((text for text in (prompt, negative) if SIGN.search(text)), None)
-        if odd is not None:
-            raise ValueError(f"{odd[:60]!r}: in a table of prompts `--x` would begin an option")
+        odd_text = next((text for text in (prompt, negative) if SIGN.search(text)), None)
+        if odd_text is not None:
+            raise ValueError(
+                f"{odd_text[:60]!r}: in a table of prompts `--x` would begin an option"
+            )
         if prompt.startswith("#"):
             raise ValueError(f"{prompt[:60]!r}: in a table of prompts `#` would begin a comment")
-        own: Mapping[str, object] = {
+        own_settings: Mapping[str, object] = {
             "n": negative or None,
             "d": row.seed,
             "s": row.steps,
             "l": None if row.guidance is None else f"{row.guidance:g}",
         }
-        options = [f"--{letter} {value}" for letter, value in own.items() if value is not None]
+        options = [
+            f"--{letter} {value}" for letter, value in own_settings.items() if value is not None
+        ]
         lines.append(" ".join([prompt, *options]))
     return "\n".join(lines) + "\n"

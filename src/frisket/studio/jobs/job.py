@@ -15,7 +15,7 @@ from frisket.disk.atomic import replacing
 from frisket.studio.jobs.processes import ProcessIdentity
 from frisket.studio.jobs.report_tail import JobProgress, ReportTail, read_last_lines
 from frisket.studio.jobs.seal import is_sealed, make_seal
-from frisket.studio.jobs.spec import ENDED, JobSpec, State
+from frisket.studio.jobs.spec import ENDED, JobSpec, JobState
 from frisket.studio.jobs.text import clean_line, clean_text
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ LINES = 12  # last lines of the print that stand for an error nobody worded
 class Ending:
     """How a job ended: `code` None where nobody saw it, `attention` where it found fault."""
 
-    state: State
+    state: JobState
     at: float
     code: int | None = None
     message: str = ""
@@ -47,7 +47,7 @@ class Job:
     created: float
     launching: float | None = None
     process: ProcessIdentity | None = None
-    stop_asked: float | None = None
+    stop_requested: float | None = None
     kill_at: float | None = None  # when what SIGTERM did not end is killed
     ending: Ending | None = None
     child: "subprocess.Popen[bytes] | None" = None  # of this server; None after a restart
@@ -57,13 +57,13 @@ class Job:
         self.report = ReportTail(self.folder / "events.jsonl")
 
     @property
-    def state(self) -> State:
-        """Where it stands."""
+    def state(self) -> JobState:
+        """Where it stands: how it ended, or what it waits for or does now."""
         if self.ending is not None:
             return self.ending.state
         if self.launching is None:
             return "queued"
-        return "stopping" if self.stop_asked is not None else "running"
+        return "stopping" if self.stop_requested is not None else "running"
 
     @property
     def active(self) -> bool:
@@ -138,9 +138,9 @@ def clean_tree(value: Any) -> Any:
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, Mapping):
-        return {clean_text(str(key)): clean_tree(held) for key, held in value.items()}
+        return {clean_text(str(key)): clean_tree(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [clean_tree(held) for held in value]
+        return [clean_tree(item) for item in value]
     return value
 
 
@@ -157,7 +157,7 @@ def judge_end(job: Job, returncode: int | None) -> Ending:
     at = report.ended or time.time()
     if report.code == 0:
         return Ending("finished", at, 0)
-    if report.stopped or (job.stop_asked is not None and not report.error):
+    if report.stopped or (job.stop_requested is not None and not report.error):
         return Ending("stopped", at, report.code, clean_line(report.stopped))
     lines = read_last_lines(job.print, LINES)
     if report.error:
@@ -171,7 +171,7 @@ def judge_end(job: Job, returncode: int | None) -> Ending:
 
 def _judge_silence(job: Job, returncode: int | None) -> Ending:
     lines, at = read_last_lines(job.print, LINES), time.time()
-    if job.stop_asked is not None:
+    if job.stop_requested is not None:
         message = "ended at once, as asked: what it had not saved is lost"
         return Ending("stopped", at, returncode, message, lines=lines)
     if returncode is not None and returncode < 0:
@@ -190,11 +190,11 @@ def read_job(folder: Path, root: Path, key: bytes) -> Job | None:
 
     What waited when `root` lay elsewhere (a copy, another's disk) does not run by itself here.
     """
-    asked = _read_json(folder / "job.json")
+    contents = _read_json(folder / "job.json")
     try:
-        spec = JobSpec(**asked["spec"])
-        job = Job(folder.name, spec, folder, float(asked["created"]))
-        if not is_sealed(key, _name_sealed(job, asked["root"]), asked["seal"]):
+        spec = JobSpec(**contents["spec"])
+        job = Job(folder.name, spec, folder, float(contents["created"]))
+        if not is_sealed(key, _name_sealed(job, contents["root"]), contents["seal"]):
             return None
     except (KeyError, TypeError, ValueError):
         return None
@@ -204,10 +204,10 @@ def read_job(folder: Path, root: Path, key: bytes) -> Job | None:
         if process.get("pid"):
             job.process = ProcessIdentity(int(process["pid"]), float(process["started"]))
     stop = _read_json(folder / "stop.json")
-    job.stop_asked = float(stop["at"]) if stop else None
+    job.stop_requested = float(stop["at"]) if stop else None
     _take_ending(job, _read_json(folder / "ended.json"))
-    if job.state == "queued" and asked["root"] != str(root):
-        message = f"it waited when this folder was {asked['root']}; run it again if it is wanted"
+    if job.state == "queued" and contents["root"] != str(root):
+        message = f"it waited when this folder was {contents['root']}; run it again if it is wanted"
         job.ending = Ending("stopped", job.created, message=clean_line(message))
     return job
 

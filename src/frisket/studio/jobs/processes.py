@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-SAME = 1.5  # seconds by which two readings of one process's start may differ
+START_TOLERANCE = 1.5  # seconds by which two readings of one process's start may differ
 HIDDEN = ("FRISKET_STUDIO", "FRISKET_REPORT")  # of the server's surroundings: none of the child's
 
 
@@ -58,14 +58,14 @@ def is_alive(identity: ProcessIdentity) -> bool:
     """
     try:
         process = psutil.Process(identity.pid)
-        if abs(process.create_time() - identity.started) > SAME:
+        if abs(process.create_time() - identity.started) > START_TOLERANCE:
             return False
         return bool(process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))
     except (psutil.Error, ValueError, OverflowError):
         return False
 
 
-def signal_group(identity: ProcessIdentity, number: signal.Signals) -> bool:
+def send_signal(identity: ProcessIdentity, number: signal.Signals) -> bool:
     """Send a signal to a child and all it started; False where it is gone.
 
     As Ctrl-C in a terminal does: to the whole group, which a child that leads its session has.

@@ -72,7 +72,7 @@ class JobQueue:
             for job in self._jobs.values():
                 if job.active:
                     job.report.read()
-            self._reconcile(time.time())
+            self._check_processes(time.time())
         self._closing.clear()
         self._thread = threading.Thread(target=self._follow, name="jobs", daemon=True)
         self._thread.start()
@@ -143,20 +143,20 @@ class JobQueue:
             job = self.get(name)
             if job.ending is not None:
                 raise JobBusy("that job has ended already")
-            now, again = time.time(), job.stop_asked is not None
-            job.stop_asked = job.stop_asked or now
+            now, again = time.time(), job.stop_requested is not None
+            job.stop_requested = job.stop_requested or now
             if job.launching is None:
                 self._waiting.remove(name)
                 self._write_order()
-                self._end(job, None)
+                self._finish(job, None)
                 return job
             if hard:
                 job.kill_at = now + GRACE
             # A second SIGINT would end the command without saving: that is what `hard` is for.
             if job.process is not None and (hard or not again):
                 number = signal.SIGTERM if hard else signal.SIGINT
-                processes.signal_group(job.process, number)
-            job.note("stop.json", {"at": job.stop_asked})
+                processes.send_signal(job.process, number)
+            job.note("stop.json", {"at": job.stop_requested})
             self._publish(job)
         self._wake.set()
         return job
@@ -208,7 +208,7 @@ class JobQueue:
     def _follow(self) -> None:
         while not self._closing.is_set():
             try:
-                busy = self._tick()
+                busy = self._follow_once()
             except Exception:  # one fault must not leave all jobs without anybody who looks
                 log.exception("studio: the jobs could not be looked at; it is tried again")
                 busy = False
@@ -217,7 +217,7 @@ class JobQueue:
             if busy:  # calls that wake us do not make the page hear more often
                 self._closing.wait(TICK / 5)
 
-    def _tick(self) -> bool:
+    def _follow_once(self) -> bool:
         """Look at what runs; whether anything does."""
         with self._lock:
             now = time.time()
@@ -225,38 +225,38 @@ class JobQueue:
             for job in active:
                 if job.report.read():
                     self._publish(job)
-            self._reconcile(now)
+            self._check_processes(now)
             self._start_due()
             return any(job.active for job in self._jobs.values())
 
-    def _reconcile(self, now: float) -> None:
+    def _check_processes(self, now: float) -> None:
         """End the jobs whose processes are gone, and kill those that a hard stop did not end."""
         inherited = now - self._reconciled >= RECONCILE
         if inherited:
             self._reconciled = now
         for job in [job for job in self._jobs.values() if job.active]:
             if job.kill_at is not None and job.process and now >= job.kill_at:
-                processes.signal_group(job.process, signal.SIGKILL)
+                processes.send_signal(job.process, signal.SIGKILL)
             if job.child is not None:
                 code = job.child.poll()
                 if code is not None:
-                    self._end(job, code)
+                    self._finish(job, code)
             elif inherited and not self._is_running(job, now):
-                self._end(job, None)
+                self._finish(job, None)
 
     def _is_running(self, job: Job, now: float) -> bool:
         """Whether a child of an earlier server lives."""
         if job.process is None:
             job.process = _find_process(job)
-            if job.process is not None and job.stop_asked is not None:
-                processes.signal_group(job.process, signal.SIGINT)
+            if job.process is not None and job.stop_requested is not None:
+                processes.send_signal(job.process, signal.SIGINT)
         if job.process is None:
             # That server was killed between the start of the child and its note of it.
             began = job.launching or job.created
             return job.report.pid is None and now - began < PATIENCE
         return processes.is_alive(job.process)
 
-    def _end(self, job: Job, code: int | None) -> None:
+    def _finish(self, job: Job, code: int | None) -> None:
         job.report.read()
         job.ending = judge_end(job, code)
         if job.launching is None:
@@ -299,7 +299,7 @@ class JobQueue:
             )
         except OSError as error:
             job.report.error, job.report.code = f"it could not be started: {error}", 2
-            self._end(job, None)
+            self._finish(job, None)
             return
         job.process = processes.identify(job.child.pid)
         if job.process is not None:

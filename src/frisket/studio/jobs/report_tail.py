@@ -13,7 +13,7 @@ from frisket.studio.jobs.text import clean_line
 CHUNK = 1 << 20  # bytes read at once
 LONGEST = 1 << 18  # bytes of a line
 PACE = 40  # steps of a stage, by which its seconds left are told
-SHOWN = 32  # values of a step, and letters of each name
+VALUES_SHOWN = 32  # values of a step, and letters of each name
 LARGEST = 1e15  # of what is counted, and of times
 
 
@@ -67,14 +67,14 @@ class ReportTail:
                 block = file.read(CHUNK)
         except OSError:  # not begun, or taken away
             return None
-        whole, newline, rest = block.rpartition(b"\n")
+        lines, newline, rest = block.rpartition(b"\n")
         if not newline:
             if len(rest) < LONGEST:
                 return None
             self.offset += len(rest)  # no line of ours
             return []
-        self.offset += len(whole) + 1
-        return whole.split(b"\n")
+        self.offset += len(lines) + 1
+        return lines.split(b"\n")
 
     def _take(self, event: dict[str, Any]) -> None:
         take = getattr(self, f"_take_{event['event']}", None)
@@ -86,31 +86,31 @@ class ReportTail:
         self.pid, self.started = int(event["pid"]), event["at"]
 
     def _take_progress(self, event: dict[str, Any]) -> None:
-        stage, done, total = clean_line(event["stage"]), event["done"], event["total"]
+        stage, count, total = clean_line(event["stage"]), event["done"], event["total"]
         at = float(event["at"])
         last = self.progress
-        if last is None or last.stage != stage or done < last.done:
+        if last is None or last.stage != stage or count < last.done:
             self._pace.clear()
             # What comes before a stage's first step is its first step at work: several clips of a
             # group are often done at one moment.
             began = at if self._last is None else self._last
-            self._pace.append((began, max(done - 1, 0)))
-        self._pace.append((at, done))
+            self._pace.append((began, max(count - 1, 0)))
+        self._pace.append((at, count))
         values = {
-            clean_line(name)[:SHOWN]: _show_number(value)
-            for name, value in list(event.get("values", {}).items())[:SHOWN]
+            clean_line(name)[:VALUES_SHOWN]: _show_number(value)
+            for name, value in list(event.get("values", {}).items())[:VALUES_SHOWN]
         }
         left = self._estimate_left(total)
-        self.progress = JobProgress(stage, done, total, at, values, left)
+        self.progress = JobProgress(stage, count, total, at, values, left)
 
     def _estimate_left(self, total: int) -> float | None:
         """Seconds that the rest of the stage takes at the pace of its newest steps."""
-        (first_at, first), (at, done) = self._pace[0], self._pace[-1]
-        if done >= total:
+        (first_at, first), (at, count) = self._pace[0], self._pace[-1]
+        if count >= total:
             return 0.0
-        if done <= first or at <= first_at:
+        if count <= first or at <= first_at:
             return None
-        return (at - first_at) / (done - first) * (total - done)
+        return (at - first_at) / (count - first) * (total - count)
 
     def _take_output(self, event: dict[str, Any]) -> None:
         self.outputs[str(event["kind"])] = str(event["path"])
@@ -157,11 +157,11 @@ def parse_event(line: bytes) -> dict[str, Any] | None:
     fields = _FIELDS.get(str(event.get("event")))
     if fields is None or not isinstance(event.get("values", {}), dict):
         return None
-    whole = all(
+    is_complete = all(
         isinstance(event.get(name), kind) and (kind is str or _is_count(event[name]))
         for name, kind in fields.items()
     )
-    return event if whole else None
+    return event if is_complete else None
 
 
 def _is_count(value: object) -> bool:
@@ -173,7 +173,7 @@ def _show_number(value: object) -> float | str:
     """A number for JSON; what JSON has no number for by its name."""
     if isinstance(value, int | float) and abs(value) <= sys.float_info.max:
         return float(value)
-    return clean_line(str(value))[:SHOWN]
+    return clean_line(str(value))[:VALUES_SHOWN]
 
 
 def read_last_events(path: Path, count: int, *, size: int = 1 << 17) -> list[dict[str, Any]]:

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-State = Literal["queued", "running", "stopping", "finished", "failed", "stopped"]
+JobState = Literal["queued", "running", "stopping", "finished", "failed", "stopped"]
 
-ENDED: frozenset[State] = frozenset({"finished", "failed", "stopped"})
+ENDED: frozenset[JobState] = frozenset({"finished", "failed", "stopped"})
 TITLE = 200  # letters
 NOT_JOBS = ("studio", "serve")  # commands that would not end by themselves
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,2})?")

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from frisket.studio.live.tail import MetricsColumns
 
 Axis = Literal["step", "epoch", "minutes"]
-Numbers = NDArray[np.float64]
+CurveValues = NDArray[np.float64]
 
 
-def measure_axis(tail: MetricsColumns, axis: Axis, steps_an_epoch: float | None) -> Numbers:
+def measure_axis(tail: MetricsColumns, axis: Axis, steps_an_epoch: float | None) -> CurveValues:
     """Where each line stands on the axis. ValueError for epochs of a run that does not say them."""
     if axis == "minutes":
         return np.array(tail.seconds, dtype=np.float64) / 60
@@ -26,7 +26,7 @@ def measure_axis(tail: MetricsColumns, axis: Axis, steps_an_epoch: float | None)
     return steps / steps_an_epoch
 
 
-def bucket_curves(tail: MetricsColumns, places: Numbers, buckets: int) -> dict[str, Any]:
+def reduce_curves(tail: MetricsColumns, places: CurveValues, buckets: int) -> dict[str, Any]:
     """Every series as means, minima and maxima in at most `buckets` parts of equal width of x.
 
     `x` is the mean place of the lines of each part that has any; a series has null where it has no
@@ -41,8 +41,8 @@ def bucket_curves(tail: MetricsColumns, places: Numbers, buckets: int) -> dict[s
         x, count = unique, len(unique)
     else:
         width = (high - low) / buckets or 1.0
-        whole = np.minimum(((places - low) / width).astype(np.int64), buckets - 1)
-        used, index = np.unique(whole, return_inverse=True)
+        bucket_numbers = np.minimum(((places - low) / width).astype(np.int64), buckets - 1)
+        used, index = np.unique(bucket_numbers, return_inverse=True)
         index = index.reshape(-1)
         count = len(used)
         x = np.bincount(index, places, count) / np.bincount(index, minlength=count)
@@ -53,7 +53,9 @@ def bucket_curves(tail: MetricsColumns, places: Numbers, buckets: int) -> dict[s
     return {"x": x.tolist(), "series": series}
 
 
-def _join(index: NDArray[np.int64], values: Numbers, count: int) -> dict[str, list[float | None]]:
+def _join(
+    index: NDArray[np.int64], values: CurveValues, count: int
+) -> dict[str, list[float | None]]:
     finite = np.isfinite(values)
     index, values = index[finite], values[finite]
     sizes = np.bincount(index, minlength=count)
@@ -65,8 +67,8 @@ def _join(index: NDArray[np.int64], values: Numbers, count: int) -> dict[str, li
     return {"mean": _clean(mean), "min": _clean(low), "max": _clean(high)}
 
 
-def _clean(values: Numbers) -> list[float | None]:
+def _clean(values: CurveValues) -> list[float | None]:
     return [
-        None if not known else round(float(value), 9)
-        for value, known in zip(values, np.isfinite(values), strict=True)
+        None if not is_finite else round(float(value), 9)
+        for value, is_finite in zip(values, np.isfinite(values), strict=True)
     ]

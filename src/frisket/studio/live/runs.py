@@ -14,10 +14,10 @@ from fastapi import Request
 
 from frisket.disk.untrusted import ANNOTATIONS, BadText, parse_json, read_text
 from frisket.studio.live.tail import MetricsColumns
-from frisket.studio.runs.index import Run
-from frisket.studio.workspace import Clip, Workspace
+from frisket.studio.runs.index import RunFolder
+from frisket.studio.workspace import Workspace, WorkspaceClip
 
-KEPT = 16  # runs whose columns are held
+MOST_TAILS = 16  # runs whose columns are held
 PAUSE = 5.0  # seconds between two looks for a clip that no data set had
 
 
@@ -28,7 +28,7 @@ class LiveRuns:
         """Nothing is read yet."""
         self._tails: OrderedDict[Path, MetricsColumns] = OrderedDict()
         self._clips: dict[Path, tuple[int, list[dict[str, Any]]]] = {}
-        self._files: dict[Path, Clip] = {}
+        self._files: dict[Path, WorkspaceClip] = {}
         self._listed = -math.inf
         self._lock = threading.Lock()
 
@@ -38,9 +38,9 @@ class LiveRuns:
         with self._lock:
             tail = self._tails.pop(folder, None) or MetricsColumns(folder / "metrics.jsonl")
             self._tails[folder] = tail
-            while len(self._tails) > KEPT:
-                gone, _ = self._tails.popitem(last=False)
-                self._clips.pop(gone, None)
+            while len(self._tails) > MOST_TAILS:
+                oldest, _ = self._tails.popitem(last=False)
+                self._clips.pop(oldest, None)
             tail.update()
             yield tail
 
@@ -48,20 +48,20 @@ class LiveRuns:
         """The run's own list of what it trains on; empty where it kept none that can be read."""
         path = folder / "clips.json"
         try:
-            written = path.stat().st_mtime_ns
+            mtime_ns = path.stat().st_mtime_ns
         except OSError:
             return []
-        known = self._clips.get(folder)
-        if known is None or known[0] != written:
+        entry = self._clips.get(folder)
+        if entry is None or entry[0] != mtime_ns:
             try:
                 entries = parse_json(read_text(path, ANNOTATIONS))["clips"]
                 clips = [entry for entry in entries if isinstance(entry, dict)]
             except (BadText, OSError, LookupError, TypeError):
                 clips = []
-            known = self._clips[folder] = (written, clips)
-        return known[1]
+            entry = self._clips[folder] = (mtime_ns, clips)
+        return entry[1]
 
-    def find_clip(self, workspace: Workspace, run: Run, path: Path) -> Clip | None:
+    def find_clip(self, workspace: Workspace, run: RunFolder, path: Path) -> WorkspaceClip | None:
         """A clip of the workspace by its file; None where no data set of the opened folder has it.
 
         Of several data sets with the file, that of the run's own configuration is meant.
@@ -71,7 +71,9 @@ class LiveRuns:
         with self._lock:
             if path not in self._files and now - self._listed > PAUSE:
                 self._listed = now
-                sets = sorted(workspace.sets(), key=lambda clip_set: clip_set.config == run.config)
+                sets = sorted(
+                    workspace.list_sets(), key=lambda clip_set: clip_set.config == run.config
+                )
                 self._files = {
                     clip.path.resolve(): clip
                     for clip_set in sets

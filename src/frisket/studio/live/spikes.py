@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frisket.studio.live.curves import Numbers
+from frisket.studio.live.curves import CurveValues
 from frisket.studio.live.tail import MetricsColumns
 
 WINDOW = 50  # steps before one that it is held against
 LEAST = 15  # of these there must be
 SCATTER = 6.0  # times their usual scatter (1.4826 MAD) that a spike lies above their median
 SHARE = 0.5  # and by how much of the median at least
-APART = 3  # steps within which only the highest counts
+SPACING = 3  # steps within which only the highest counts
 NEAR = 31  # draws next to one in t that say what is usual there
 OUTLYING = 3.0  # times the usual error at its noise level from which a clip stands out by itself
 BLAMED = 1.5  # times the usual error at its noise level from which a clip is the reason
@@ -27,25 +27,25 @@ BLAMED = 1.5  # times the usual error at its noise level from which a clip is th
 class UsualErrors:
     """What clips have at a noise level, by this run's own draws."""
 
-    t: Numbers  # rising
-    errors: Numbers  # the running median over NEAR draws
+    t: CurveValues  # rising
+    errors: CurveValues  # the running median over NEAR draws
 
     @classmethod
     def measure(cls, tail: MetricsColumns) -> "UsualErrors":
         """From all draws of a run so far; empty where none has an error."""
         t, errors = np.array(tail.clips.t), np.array(tail.clips.errors)
-        known = np.isfinite(errors)
-        order = np.argsort(t[known], kind="stable")
-        return cls(t[known][order], _slide_median(errors[known][order], NEAR))
+        finite = np.isfinite(errors)
+        order = np.argsort(t[finite], kind="stable")
+        return cls(t[finite][order], _slide_median(errors[finite][order], NEAR))
 
-    def at(self, t: Numbers) -> Numbers:
+    def interpolate(self, t: CurveValues) -> CurveValues:
         """The usual error at each t; NaN where nothing is known."""
         if not len(self.t):
             return np.full(len(t), np.nan)
         return np.interp(t, self.t, self.errors)
 
 
-def _slide_median(values: Numbers, width: int) -> Numbers:
+def _slide_median(values: CurveValues, width: int) -> CurveValues:
     """The median of the `width` values around each, fewer at the ends of a short row."""
     if len(values) <= width:
         return np.full(len(values), np.median(values) if len(values) else np.nan)
@@ -76,12 +76,12 @@ def find_spikes(tail: MetricsColumns, name: str = "loss", most: int = 50) -> lis
     over = values - median
     stands = (over > SCATTER * scatter) & (over > SHARE * np.abs(median))
     stands[:LEAST] = False
-    usual = UsualErrors.measure(tail)
+    usual_errors = UsualErrors.measure(tail)
     places = set(_pick_highest(np.flatnonzero(stands), over))
-    odd = _find_odd_rows(tail, usual)
-    places |= {int(place) for place in np.flatnonzero(np.isin(rows, odd)) if place >= LEAST}
+    odd_rows = _find_odd_rows(tail, usual_errors)
+    places |= {int(place) for place in np.flatnonzero(np.isin(rows, odd_rows)) if place >= LEAST}
     spikes = [
-        _describe(tail, usual, int(rows[place]), float(values[place]), float(median[place]))
+        _describe(tail, usual_errors, int(rows[place]), float(values[place]), float(median[place]))
         for place in places
     ]
     return sorted(spikes, key=_measure_reach, reverse=True)[:most]
@@ -94,23 +94,23 @@ def _measure_reach(spike: dict[str, Any]) -> float:
     return float(max([loss, *times]))
 
 
-def _find_odd_rows(tail: MetricsColumns, usual: UsualErrors) -> NDArray[Any]:
+def _find_odd_rows(tail: MetricsColumns, usual_errors: UsualErrors) -> NDArray[Any]:
     """The lines with a clip whose error is far from what is usual at its noise level."""
     errors, t = np.array(tail.clips.errors), np.array(tail.clips.t)
     with np.errstate(invalid="ignore", divide="ignore"):
-        times = errors / usual.at(t)
+        times = errors / usual_errors.interpolate(t)
         logs = np.log(times)
-    known = np.isfinite(logs)
-    if known.sum() <= NEAR:
+    finite = np.isfinite(logs)
+    if finite.sum() <= NEAR:
         return np.array([], dtype=np.int64)
-    scatter = 1.4826 * np.median(np.abs(logs[known] - np.median(logs[known])))
-    odd = known & (times >= OUTLYING) & (logs > SCATTER * scatter)
+    scatter = 1.4826 * np.median(np.abs(logs[finite] - np.median(logs[finite])))
+    is_odd = finite & (times >= OUTLYING) & (logs > SCATTER * scatter)
     rows: NDArray[np.int64] = np.array(tail.clips.rows, dtype=np.int64)
-    far_rows: NDArray[np.int64] = rows[odd]
+    far_rows: NDArray[np.int64] = rows[is_odd]
     return far_rows
 
 
-def _measure_before(values: Numbers) -> tuple[Numbers, Numbers]:
+def _measure_before(values: CurveValues) -> tuple[CurveValues, CurveValues]:
     """Median and scatter of the values before each; the first have what there is."""
     count = len(values)
     median, scatter = np.zeros(count), np.zeros(count)
@@ -125,11 +125,11 @@ def _measure_before(values: Numbers) -> tuple[Numbers, Numbers]:
     return median, 1.4826 * scatter
 
 
-def _pick_highest(places: NDArray[np.int64], over: Numbers) -> list[int]:
+def _pick_highest(places: NDArray[np.int64], over: CurveValues) -> list[int]:
     """Of neighbours the highest."""
     picked: list[int] = []
     for place in map(int, places):
-        if picked and place - picked[-1] <= APART:
+        if picked and place - picked[-1] <= SPACING:
             if over[place] > over[picked[-1]]:
                 picked[-1] = place
         else:
@@ -138,32 +138,32 @@ def _pick_highest(places: NDArray[np.int64], over: Numbers) -> list[int]:
 
 
 def _describe(
-    tail: MetricsColumns, usual: UsualErrors, row: int, value: float, median: float
+    tail: MetricsColumns, usual_errors: UsualErrors, row: int, value: float, median: float
 ) -> dict[str, Any]:
-    clips = list_step_clips(tail, row, usual)
+    clips = list_step_clips(tail, row, usual_errors)
     times = [clip["times"] for clip in clips if clip["times"] is not None]
-    why = "unknown" if not times else "clip" if max(times) >= BLAMED else "noise"
+    cause = "unknown" if not times else "clip" if max(times) >= BLAMED else "noise"
     return {
         "step": tail.steps[row],
         "value": value,
         "median": median,
-        "why": why,
+        "why": cause,
         "clips": clips,
     }
 
 
 def list_step_clips(
-    tail: MetricsColumns, row: int, usual: UsualErrors | None = None
+    tail: MetricsColumns, row: int, usual_errors: UsualErrors | None = None
 ) -> list[dict[str, Any]]:
     """The clips that one line drew, the one farthest from its usual error first."""
-    usual = usual or UsualErrors.measure(tail)
+    usual_errors = usual_errors or UsualErrors.measure(tail)
     names, draws = list(tail.names), tail.clips
     places = np.flatnonzero(np.array(draws.rows) == row)
     t = np.array(draws.t)[places]
     clips = []
-    for place, level, expected in zip(places, t, usual.at(t), strict=True):
+    for place, level, expected in zip(places, t, usual_errors.interpolate(t), strict=True):
         error = draws.errors[place]
-        known = bool(np.isfinite(error) and np.isfinite(expected) and expected > 0)
+        is_known = bool(np.isfinite(error) and np.isfinite(expected) and expected > 0)
         clips.append(
             {
                 "name": names[draws.names[place]],
@@ -171,7 +171,7 @@ def list_step_clips(
                 "t": float(level),
                 "error": float(error) if np.isfinite(error) else None,
                 "usual": float(expected) if np.isfinite(expected) else None,
-                "times": float(error / expected) if known else None,
+                "times": float(error / expected) if is_known else None,
             }
         )
     return sorted(clips, key=lambda clip: -(clip["times"] or 0.0))
@@ -186,20 +186,20 @@ def rank_clips(tail: MetricsColumns, most: int = 200) -> list[dict[str, Any]]:
     errors, t = np.array(draws.errors), np.array(draws.t)
     names, rows = np.array(draws.names, dtype=np.int64), np.array(draws.rows)
     with np.errstate(invalid="ignore", divide="ignore"):
-        times = errors / UsualErrors.measure(tail).at(t)
-    known = np.isfinite(times)
+        times = errors / UsualErrors.measure(tail).interpolate(t)
+    finite = np.isfinite(times)
     ranked = []
     for name, index in tail.names.items():
-        mine = known & (names == index)
-        if not mine.any():
+        of_clip = finite & (names == index)
+        if not of_clip.any():
             continue
-        worst = np.flatnonzero(mine)[np.argmax(times[mine])]
+        worst = np.flatnonzero(of_clip)[np.argmax(times[of_clip])]
         ranked.append(
             {
                 "name": name,
                 "item": draws.items[worst],
-                "draws": int(mine.sum()),
-                "times": float(np.median(times[mine])),
+                "draws": int(of_clip.sum()),
+                "times": float(np.median(times[of_clip])),
                 "worst": float(times[worst]),
                 "worst_step": tail.steps[rows[worst]],
             }

@@ -67,11 +67,11 @@ class MetricsColumns:
     def _read(self, file: Any) -> bool:
         stat = os.fstat(file.fileno())
         head = file.read(min(64, self._offset))
-        known = (stat.st_dev, stat.st_ino)
-        changed = known != self._file or stat.st_size < self._offset or head != self._head
+        file_key = (stat.st_dev, stat.st_ino)
+        changed = file_key != self._file or stat.st_size < self._offset or head != self._head
         if changed:
             self._clear()
-            self._file = known
+            self._file = file_key
         before = len(self.steps)
         file.seek(self._offset)
         while chunk := file.read(CHUNK):
@@ -107,7 +107,7 @@ class MetricsColumns:
             step, seconds = int(content.pop("step")), float(content.pop("seconds"))
             clips = content.pop("clips", [])
             numbers = list(_flatten(content))
-            drawn = [self._read_clip(clip) for clip in clips]
+            drawn_clips = [self._read_clip(clip) for clip in clips]
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             self.bad += 1
             return
@@ -118,7 +118,7 @@ class MetricsColumns:
             column = self.series.setdefault(name, Series())
             column.rows.append(row)
             column.values.append(value)
-        for name, item, t, error in drawn:
+        for name, item, t, error in drawn_clips:
             self.clips.rows.append(row)
             self.clips.names.append(self.names.setdefault(name, len(self.names)))
             self.clips.items.append(item)

@@ -105,9 +105,9 @@ class Pyramids:
     def _keep(self, key: tuple[Path, str, int], pixels: Pixels) -> None:
         with self._lock:
             self._levels[key] = pixels
-            held = sum(level.nbytes for level in self._levels.values())
-            while held > self._limit and len(self._levels) > 1:
-                held -= self._levels.popitem(last=False)[1].nbytes
+            held_bytes = sum(level.nbytes for level in self._levels.values())
+            while held_bytes > self._limit and len(self._levels) > 1:
+                held_bytes -= self._levels.popitem(last=False)[1].nbytes
 
 
 def _decode(path: Path, level: int) -> Pixels:

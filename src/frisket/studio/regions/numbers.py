@@ -17,7 +17,7 @@ from frisket.config.label_map import read_legend
 from frisket.config.load import ConfigError, load
 from frisket.disk.atomic import replacing
 from frisket.media.paths import LEGEND, is_media
-from frisket.studio.regions.table import editing_config, open_table
+from frisket.studio.regions.table import edit_config, open_table
 from frisket.studio.workspace import ClipSet
 
 BACKGROUND = "background"
@@ -25,7 +25,7 @@ TOP = 255
 LENGTH = 64  # letters of a name
 FORBIDDEN = set('/\\:\0"<>|?*')
 
-Place = Literal["levels", "legend", "file"]
+NumberPlace = Literal["levels", "legend", "file"]
 
 
 class BadRegion(ValueError):
@@ -36,7 +36,7 @@ class BadRegion(ValueError):
 class Numbers:
     """Region to number, and where it is written down."""
 
-    place: Place
+    place: NumberPlace
     table: dict[str, int]
 
 
@@ -54,19 +54,21 @@ def find_numbers(clip_set: ClipSet, document: Mapping[str, Any] | None = None) -
     elif masks in ("alpha", "none"):
         raise BadRegion(_refuse_form(str(masks)))
     path = find_legend(clip_set)
-    if not path.is_file() and _holds_masks(path.parent) and not _weighs_several(document):
+    if path.is_file():
+        return Numbers("file", read_legend(path))
+    if _holds_masks(path.parent) and not _has_several_regions(document):
         raise BadRegion(
             f"{path.parent}: its masks are grey, of one region, and a legend would make other"
             " masks of them; paint label maps into a folder of their own"
         )
-    return Numbers("file", read_legend(path) if path.is_file() else {})
+    return Numbers("file", {})
 
 
 def _holds_masks(folder: Path) -> bool:
     return folder.is_dir() and any(is_media(path) for path in folder.iterdir())
 
 
-def _weighs_several(document: Mapping[str, Any] | None) -> bool:
+def _has_several_regions(document: Mapping[str, Any] | None) -> bool:
     """Whether [regions] names more than one, which is how masks without a legend are label maps."""
     regions = preset((document or {}).get("regions", {}))
     return isinstance(regions, dict) and len(set(regions) - {BACKGROUND}) > 1
@@ -88,7 +90,7 @@ def add_region(clip_set: ClipSet, name: str, weight: float) -> int:
         number = _choose_number(numbers, name)
         _write_legend(find_legend(clip_set), {**numbers.table, name: number})
         return number
-    with editing_config(clip_set.config) as document:
+    with edit_config(clip_set.config) as document:
         numbers = find_numbers(clip_set, document)
         number = _choose_number(numbers, name)
         # The weight first: a legend that names a region without a weight is refused everywhere.
@@ -120,16 +122,20 @@ def rename_region(clip_set: ClipSet, name: str, new: str) -> None:
             table = {new if key == name else key: number for key, number in numbers.table.items()}
             _write_legend(legend, table)
         if clip_set.config is not None:
-            with editing_config(clip_set.config) as document:
+            with edit_config(clip_set.config) as document:
                 _rename_key(open_table(document), name, new)
                 if numbers.place != "file":
                     _rename_key(_find_masks(clip_set, document)[numbers.place], name, new)
             load(clip_set.config)
     except (ConfigError, OSError):
-        for path, content in before.items():
-            with replacing(path) as draft:
-                draft.write_bytes(content)
+        _restore_files(before)
         raise
+
+
+def _restore_files(before: Mapping[Path, bytes]) -> None:
+    for path, content in before.items():
+        with replacing(path) as draft:
+            draft.write_bytes(content)
 
 
 def check_name(name: str) -> None:

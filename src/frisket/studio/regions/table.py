@@ -39,14 +39,14 @@ def write_weights(path: Path, weights: Mapping[str, float]) -> list[WeighedRegio
     A region the table lacks is added at its end. ConfigError, with nothing written, where the file
     would no longer be a configuration.
     """
-    with editing_config(path) as document:
+    with edit_config(path) as document:
         for name, weight in weights.items():
             _set_weight(document, name, float(f"{weight:.{DIGITS}g}"))
     return list_regions(path)
 
 
 @contextmanager
-def editing_config(path: Path) -> Iterator[tomlkit.TOMLDocument]:
+def edit_config(path: Path) -> Iterator[tomlkit.TOMLDocument]:
     """The document of a file, to be changed in place; written, atomically, if it is still valid."""
     with _editing:
         try:

@@ -8,17 +8,12 @@ from typing import Any, Literal
 
 from frisket.maskgen.files import verdicts
 from frisket.maskgen.files.record import IMPORTED, BadMaskRecord, MaskRecord, Stamp, load
+from frisket.maskgen.files.verdicts import STANDINGS, MaskStanding
 from frisket.studio.sets.index import SetIndex
 from frisket.studio.sets.listing import ClipRow
 from frisket.studio.sets.plan import SetPlan
 
-Standing = Literal["broken", "failed", "unsure", "nothing", "done", "unmade", "hand"]
-
-# The worst first, as `recipes.masks.review.STANDINGS` (a test compares): that room needs torch.
-STANDINGS: tuple[Standing, ...] = (
-    *("broken", "failed", "unsure", "nothing", "done", "unmade", "hand"),
-)
-BELOW = 0.5  # confidence under which a mask is to be looked at
+DOUBT_BELOW = 0.5  # confidence under which a mask is to be looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +24,7 @@ class QueueEntry:
     name: str
     video: bool
     version: str  # of its clip and mask files, for the addresses of pictures
-    status: Standing
+    status: MaskStanding
     confidence: float | None = None
     look: tuple[str, ...] = ()
     verdict: str = ""  # accepted or rejected
@@ -44,9 +39,9 @@ class QueueEntry:
         return asdict(self)
 
 
-def list_entries(index: SetIndex, below: float = BELOW) -> list[QueueEntry]:
+def list_entries(index: SetIndex, threshold: float = DOUBT_BELOW) -> list[QueueEntry]:
     """Every clip of a set, the worst mask first."""
-    entries = [_describe(index.plan, row, below) for row in index.rows.values()]
+    entries = [_describe(index.plan, row, threshold) for row in index.rows.values()]
     return sorted(
         entries, key=lambda entry: (STANDINGS.index(entry.status), entry.confidence or 0.0)
     )
@@ -84,7 +79,7 @@ def judge_row(
         verdicts.judge(path, list(row.masks.values()), kind)
 
 
-def _describe(plan: SetPlan, row: ClipRow, below: float) -> QueueEntry:
+def _describe(plan: SetPlan, row: ClipRow, threshold: float) -> QueueEntry:
     path = place_record(plan, row)
     version = row.version + _stamp_masks(row)
     base = QueueEntry(row.id, row.name, row.video, version, "unmade", rejected=row.rejected)
@@ -97,17 +92,17 @@ def _describe(plan: SetPlan, row: ClipRow, below: float) -> QueueEntry:
     if record is None:
         reason = "it has no mask: training leaves it out where others have one"
         return replace(base, look=(reason,))
-    return _describe_record(base, row, record, below)
+    return _describe_record(base, row, record, threshold)
 
 
 def _describe_record(
-    base: QueueEntry, row: ClipRow, record: MaskRecord, below: float
+    base: QueueEntry, row: ClipRow, record: MaskRecord, threshold: float
 ) -> QueueEntry:
     confidence = record.confidence
     if confidence is None:
         parts = [part.confidence for part in record.regions.values()]
         confidence = min((part for part in parts if part is not None), default=None)
-    look = list(verdicts.list_doubts(record, confidence, below))
+    look = list(verdicts.list_doubts(record, confidence, threshold))
     if not row.masks and record.status == "done":
         look.append("its mask is gone: make it again, or paint it")
     if record.status != "failed" and not record.clip.holds(row.path):

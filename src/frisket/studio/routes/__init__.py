@@ -1,1 +1,1 @@
-"""What the page may ask for: every module here binds a `router`, mounted under /api by itself."""
+"""What the page may ask for: every module below binds a `router`, mounted under /api by itself."""

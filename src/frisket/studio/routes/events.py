@@ -2,17 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Header
 from fastapi.responses import StreamingResponse
 
-from frisket.studio.state import Studio, get_studio
+from frisket.studio.state import OpenStudio
 
 router = APIRouter()
 
 
 @router.get("/events")
 async def read_events(
-    studio: Annotated[Studio, Depends(get_studio)],
+    studio: OpenStudio,
     last_event_id: Annotated[int | None, Header()] = None,
 ) -> StreamingResponse:
     """What happens from here on; after `Last-Event-ID`, what was missed first."""

@@ -2,18 +2,17 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, Field
 
 from frisket.studio.jobs.job import clean_tree
 from frisket.studio.jobs.queue import JobBusy
 from frisket.studio.jobs.report_tail import read_last_events, read_last_lines
-from frisket.studio.state import Studio, get_studio
+from frisket.studio.state import OpenStudio
 
 router = APIRouter(prefix="/jobs")
-Opened = Annotated[Studio, Depends(get_studio)]
 JobId = Annotated[str, Field(max_length=64)]
-Count = Annotated[int, Query(ge=0, le=1000)]
+LineCount = Annotated[int, Query(ge=0, le=1000)]
 
 
 class StopRequest(BaseModel):
@@ -29,14 +28,14 @@ class OrderRequest(BaseModel):
 
 
 @router.get("")
-def list_jobs(studio: Opened) -> dict[str, Any]:
+def list_jobs(studio: OpenStudio) -> dict[str, Any]:
     """All jobs: those that run, those that wait in their order, what ended (newest first)."""
     return {"jobs": [studio.jobs.render(job) for job in studio.jobs.list_jobs()]}
 
 
 @router.get("/{job_id}")
 def read_job(
-    job_id: JobId, studio: Opened, events: Count = 0, lines: Count = 200
+    job_id: JobId, studio: OpenStudio, events: LineCount = 0, lines: LineCount = 200
 ) -> dict[str, Any]:
     """One job with the last events of its report and the last lines it printed."""
     job = studio.jobs.get(job_id)
@@ -48,13 +47,13 @@ def read_job(
 
 
 @router.post("/order")
-def reorder_jobs(order: OrderRequest, studio: Opened) -> dict[str, Any]:
+def reorder_jobs(order: OrderRequest, studio: OpenStudio) -> dict[str, Any]:
     """Let the waiting jobs run in this order; answers the order it came to."""
     return {"ids": studio.jobs.reorder(order.ids)}
 
 
 @router.post("/{job_id}/stop")
-def stop_job(job_id: JobId, stop: StopRequest, studio: Opened) -> dict[str, Any]:
+def stop_job(job_id: JobId, stop: StopRequest, studio: OpenStudio) -> dict[str, Any]:
     """Stop a job as Ctrl-C does, or at once; one that waits is taken out of the queue."""
     try:
         return studio.jobs.render(studio.jobs.stop(job_id, hard=stop.hard))
@@ -63,7 +62,7 @@ def stop_job(job_id: JobId, stop: StopRequest, studio: Opened) -> dict[str, Any]
 
 
 @router.post("/{job_id}/again")
-def run_again(job_id: JobId, studio: Opened) -> dict[str, Any]:
+def run_again(job_id: JobId, studio: OpenStudio) -> dict[str, Any]:
     """The same command as a new job, at the end of the queue."""
     try:
         return studio.jobs.render(studio.jobs.run_again(job_id))
@@ -72,7 +71,7 @@ def run_again(job_id: JobId, studio: Opened) -> dict[str, Any]:
 
 
 @router.delete("/{job_id}")
-def remove_job(job_id: JobId, studio: Opened) -> dict[str, Any]:
+def remove_job(job_id: JobId, studio: OpenStudio) -> dict[str, Any]:
     """Move an ended job to the studio's trash; what it wrote elsewhere stays."""
     try:
         studio.jobs.remove(job_id)

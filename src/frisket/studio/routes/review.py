@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
-from frisket.studio.documents.adopting import give_folder
+from frisket.studio.documents.adopting import add_folder
+from frisket.studio.ids import EntryId, EntryIds
 from frisket.studio.jobs.spec import JobSpec
 from frisket.studio.review.making import (
     build_call,
@@ -15,29 +16,31 @@ from frisket.studio.review.making import (
     name_outputs,
     read_options,
 )
-from frisket.studio.review.queue import BELOW, count_entries, judge_row, list_entries
-from frisket.studio.sets.index import SetIndex, SetIndexes, get_indexes
+from frisket.studio.review.queue import DOUBT_BELOW, count_entries, judge_row, list_entries
+from frisket.studio.sets.index import OpenIndexes, SetIndex
 from frisket.studio.sets.plan import list_regions
 from frisket.studio.settings import read_settings
-from frisket.studio.state import Studio, get_studio
+from frisket.studio.state import OpenStudio, Studio
 
 router = APIRouter()
 
-Indexes = Annotated[SetIndexes, Depends(get_indexes)]
-Opened = Annotated[Studio, Depends(get_studio)]
-Id = Annotated[str, Path(max_length=64)]
-Ids = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=100_000)]
-Word = Annotated[str, Field(max_length=400)]
-Value = bool | int | float | Word | Annotated[list[bool | int | float | Word], Field(max_length=64)]
+OptionText = Annotated[str, Field(max_length=400)]
+OptionValue = (
+    bool
+    | int
+    | float
+    | OptionText
+    | Annotated[list[bool | int | float | OptionText], Field(max_length=64)]
+)
 OptionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*){0,2}$")]
 
 
-class Judgement(BaseModel):
+class JudgementBody(BaseModel):
     """A verdict on the masks of some clips, or on all that are at least so sure."""
 
     model_config = ConfigDict(extra="forbid")
 
-    ids: Ids | None = None
+    ids: EntryIds | None = None
     above: Annotated[float, Field(ge=0, le=1)] | None = None
     verdict: Literal["accepted", "rejected"]
     undo: bool = False
@@ -48,8 +51,8 @@ class Making(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    options: Annotated[dict[OptionName, Value], Field(max_length=100)] = {}
-    ids: Ids | None = None  # only these clips
+    options: Annotated[dict[OptionName, OptionValue], Field(max_length=100)] = {}
+    ids: EntryIds | None = None  # only these clips
     again: bool = False
     overwrite: bool = False
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$")] = "auto"
@@ -57,9 +60,9 @@ class Making(BaseModel):
 
 @router.get("/sets/{set_id}/queue")
 def read_queue(
-    set_id: Id,
-    indexes: Indexes,
-    below: Annotated[float, Query(ge=0, le=1)] = BELOW,
+    set_id: EntryId,
+    indexes: OpenIndexes,
+    below: Annotated[float, Query(ge=0, le=1)] = DOUBT_BELOW,
     anew: bool = False,
 ) -> dict[str, Any]:
     """All clips of a set, the worst mask first, and how many there are of each standing."""
@@ -73,7 +76,7 @@ def read_queue(
 
 
 @router.post("/sets/{set_id}/verdicts")
-def judge(set_id: Id, body: Judgement, indexes: Indexes) -> dict[str, Any]:
+def judge(set_id: EntryId, body: JudgementBody, indexes: OpenIndexes) -> dict[str, Any]:
     """Accept or reject masks; what could not be judged is said by clip."""
     index, rows = indexes.choose(set_id, body.ids)
     if body.above is not None:
@@ -95,12 +98,12 @@ def judge(set_id: Id, body: Judgement, indexes: Indexes) -> dict[str, Any]:
             judged.append(row.id)
         except (ValueError, OSError) as error:
             refused[row.id] = str(error)
-    indexes.renew(set_id)
+    indexes.refresh(set_id)
     return {"judged": judged, "refused": refused}
 
 
 @router.get("/sets/{set_id}/making")
-async def read_form(set_id: Id, indexes: Indexes, studio: Opened) -> dict[str, Any]:
+async def read_form(set_id: EntryId, indexes: OpenIndexes, studio: OpenStudio) -> dict[str, Any]:
     """The form: its fields, and every backend with what is missing for it here."""
     index = await run_in_threadpool(indexes.open, set_id)
     form = describe_form(index.plan)
@@ -110,7 +113,9 @@ async def read_form(set_id: Id, indexes: Indexes, studio: Opened) -> dict[str, A
 
 
 @router.post("/sets/{set_id}/making/plan")
-async def plan_making(set_id: Id, body: Making, indexes: Indexes, studio: Opened) -> dict[str, Any]:
+async def plan_making(
+    set_id: EntryId, body: Making, indexes: OpenIndexes, studio: OpenStudio
+) -> dict[str, Any]:
     """What a run would look for and how many clips it would do; nothing is written or loaded."""
     index, rows = await run_in_threadpool(indexes.choose, set_id, body.ids)
     only = [row.name for row in rows] if body.ids is not None else []
@@ -120,7 +125,9 @@ async def plan_making(set_id: Id, body: Making, indexes: Indexes, studio: Opened
 
 
 @router.post("/sets/{set_id}/making")
-async def make_masks(set_id: Id, body: Making, indexes: Indexes, studio: Opened) -> dict[str, Any]:
+async def make_masks(
+    set_id: EntryId, body: Making, indexes: OpenIndexes, studio: OpenStudio
+) -> dict[str, Any]:
     """Make the masks of a set, or of some clips, as a job.
 
     A configuration that says `masks = "none"` is first made to read what is coming, with a weight
@@ -132,7 +139,7 @@ async def make_masks(set_id: Id, body: Making, indexes: Indexes, studio: Opened)
         call = build_call(index.plan, body.options)
         coming = await studio.serve.call("making.plan", call.describe())
         adopted = list(coming.value["regions"])
-        await run_in_threadpool(give_folder, index.plan.clip_set, adopted)
+        await run_in_threadpool(add_folder, index.plan.clip_set, adopted)
         studio.events.publish("clips", {"set": set_id, "masks": True})
         index, rows = await run_in_threadpool(indexes.choose, set_id, body.ids)
     options = check_options(index.plan, body.options)

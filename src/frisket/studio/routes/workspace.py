@@ -4,14 +4,14 @@ import json
 from importlib.resources import files
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 import frisket
 from frisket.registry import Shelf
 from frisket.studio.jobs.spec import JobSpec
-from frisket.studio.sets.index import SetIndexes, get_indexes
-from frisket.studio.state import Studio, get_studio
+from frisket.studio.sets.index import OpenIndexes
+from frisket.studio.state import OpenStudio
 from frisket.studio.workspace import make_id
 
 router = APIRouter()
@@ -19,11 +19,11 @@ router = APIRouter()
 
 @router.get("/workspace")
 def read_workspace(
-    studio: Annotated[Studio, Depends(get_studio)],
-    indexes: Annotated[SetIndexes, Depends(get_indexes)],
+    studio: OpenStudio,
+    indexes: OpenIndexes,
 ) -> dict[str, Any]:
     """Name, configurations and data sets of the opened folder."""
-    sets = studio.workspace.sets()
+    sets = studio.workspace.list_sets()
     if sets:
         indexes.warm(sets[0].id)  # the page asks for it next
     return {
@@ -32,16 +32,16 @@ def read_workspace(
         "version": frisket.__version__,
         "configs": [
             {"id": make_id("config", path.name), "name": path.name}
-            for path in studio.workspace.configs()
+            for path in studio.workspace.list_configs()
         ],
         "sets": [
             {
-                "id": each.id,
-                "name": each.name,
-                "config": each.config and make_id("config", each.config.name),
-                "index": each.index,
+                "id": clip_set.id,
+                "name": clip_set.name,
+                "config": clip_set.config and make_id("config", clip_set.config.name),
+                "index": clip_set.index,
             }
-            for each in sets
+            for clip_set in sets
         ],
     }
 
@@ -67,7 +67,7 @@ def list_families() -> dict[str, Any]:
 
 
 @router.post("/project")
-def make_project(body: Project, studio: Annotated[Studio, Depends(get_studio)]) -> dict[str, Any]:
+def make_project(body: Project, studio: OpenStudio) -> dict[str, Any]:
     """Have `frisket init` write a configuration for the opened folder."""
     path = studio.root / f"{body.name}.toml"
     if path.exists():

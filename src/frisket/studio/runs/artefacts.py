@@ -44,13 +44,13 @@ def list_artefacts(folder: Path) -> dict[str, str]:
     return tokens
 
 
-def _walk(folder: Path, below: str, depth: int) -> Iterator[str]:
+def _walk(folder: Path, prefix: str, depth: int) -> Iterator[str]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
         return
     for entry in entries:
-        place = f"{below}{entry.name}"
+        place = f"{prefix}{entry.name}"
         if entry.name.startswith("."):
             continue
         if entry.is_file(follow_symlinks=False):
@@ -109,7 +109,7 @@ def send_artefact(folder: Path, token: str) -> Response:
     return HTMLResponse(page, headers={"content-security-policy": POLICY})
 
 
-def embed_pictures(page: str, beside: Path, folder: Path) -> str:
+def embed_pictures(page: str, page_folder: Path, folder: Path) -> str:
     """The page with the pictures it names below `folder` written into it.
 
     A page without an origin can load nothing. Past INLINED bytes pictures keep their address, and
@@ -119,7 +119,7 @@ def embed_pictures(page: str, beside: Path, folder: Path) -> str:
 
     def replace(match: re.Match[str]) -> str:
         nonlocal left, skipped
-        path = (beside / unquote(html.unescape(match[1]))).resolve()
+        path = (page_folder / unquote(html.unescape(match[1]))).resolve()
         kind = KINDS.get(path.suffix.lower())
         if kind is None or path.suffix == ".html" or not path.is_relative_to(folder.resolve()):
             return match[0]

@@ -43,11 +43,11 @@ def list_options(name: str, values: Sequence[str]) -> list[str]:
 
 def check_text(name: str, text: str) -> str:
     """The text of one line; ValueError where it has control characters, such as a line break."""
-    plain = text.strip()
-    if any(ord(letter) < 32 or letter == "\x7f" for letter in plain):
-        raise ValueError(f"{name}: {plain[:60]!r} has a line break or control character; remove it")
+    line = text.strip()
+    if any(ord(letter) < 32 or letter == "\x7f" for letter in line):
+        raise ValueError(f"{name}: {line[:60]!r} has a line break or control character; remove it")
     try:
-        plain.encode()
+        line.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{name}: holds half a letter (a lone surrogate); type it anew") from error
-    return plain
+    return line

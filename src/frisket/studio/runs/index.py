@@ -27,7 +27,7 @@ PAGES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunFolder:
     """One run folder, as it stands."""
 
     id: str  # a hash of the folder
@@ -66,7 +66,7 @@ class RunIndex:
         self._outputs: dict[Path, tuple[int, Path | None]] = {}  # by config: when read, its output
         self._lock = threading.Lock()
 
-    def refresh(self) -> list[Run]:
+    def refresh(self) -> list[RunFolder]:
         """All runs as they are now, the newest first."""
         with self._lock:
             outputs = self._read_outputs()
@@ -74,19 +74,19 @@ class RunIndex:
             folders |= dict.fromkeys(
                 folder for folder in outputs if has_mark(folder) or is_running(folder)
             )
-            for gone in set(self._folders) - set(folders):
-                del self._folders[gone]
+            for lost_folder in set(self._folders) - set(folders):
+                del self._folders[lost_folder]
             runs = [self._read_run(folder, outputs.get(folder)) for folder in folders]
         return _sort(runs)
 
-    def look(self) -> list[Run]:
+    def look(self) -> list[RunFolder]:
         """The runs that are known, as they are now: no folder is searched for others."""
         with self._lock:
             outputs = self._read_outputs()
             runs = [self._read_run(folder, outputs.get(folder)) for folder in self._folders]
         return _sort(runs)
 
-    def get(self, run_id: str) -> Run:
+    def get(self, run_id: str) -> RunFolder:
         """One run, as it is now; UnknownId."""
         with self._lock:
             for folder in self._folders:
@@ -97,29 +97,29 @@ class RunIndex:
             raise UnknownId(f"there is no run {run_id[:40]!r} here; its folder may have moved")
         return run
 
-    def read_settings(self, run: Run) -> dict[str, Any]:
+    def read_settings(self, run: RunFolder) -> dict[str, Any]:
         """What the run was trained with, as the tree of its trained.toml; {} before it is there."""
         with self._lock:
             return self._remember(run.folder).settings
 
-    def _read_run(self, folder: Path, config: Path | None) -> Run:
-        known = self._remember(folder)
-        known.tail.refresh()
-        options, model = (_read_section(known.settings, name) for name in ("run", "model"))
+    def _read_run(self, folder: Path, config: Path | None) -> RunFolder:
+        entry = self._remember(folder)
+        entry.tail.refresh()
+        options, model = (_read_section(entry.settings, name) for name in ("run", "model"))
         of_steps = options.get("steps")
         of_steps = of_steps if isinstance(of_steps, int) else None
         loras = sorted(folder.glob("lora*.safetensors"))
-        return Run(
+        return RunFolder(
             id=name_id(folder),
             name=_name(folder, self.root),
             folder=folder,
             config=config,
-            state=read_state(folder, known.tail.step, of_steps),
+            state=read_state(folder, entry.tail.step, of_steps),
             started=read_started(folder),
-            steps=known.tail.step,
+            steps=entry.tail.step,
             of_steps=of_steps,
-            seconds=known.tail.seconds,
-            best=known.tail.best,
+            seconds=entry.tail.seconds,
+            best=entry.tail.best,
             lora=loras[0] if loras else None,
             family=str(model.get("family", "")),
             variant=str(model.get("variant", "")),
@@ -127,39 +127,39 @@ class RunIndex:
         )
 
     def _remember(self, folder: Path) -> _Folder:
-        known = self._folders.get(folder)
-        if known is None:
-            known = self._folders[folder] = _Folder(StepTail(folder / "metrics.jsonl"))
+        entry = self._folders.get(folder)
+        if entry is None:
+            entry = self._folders[folder] = _Folder(StepTail(folder / "metrics.jsonl"))
         try:
-            written = (folder / TRAINED).stat().st_mtime_ns
+            mtime_ns = (folder / TRAINED).stat().st_mtime_ns
         except OSError:
-            known.settings, known.settings_time = {}, -1
-            return known
-        if written != known.settings_time:
+            entry.settings, entry.settings_time = {}, -1
+            return entry
+        if mtime_ns != entry.settings_time:
             try:
-                known.settings = parse_toml(read_text(folder / TRAINED))
+                entry.settings = parse_toml(read_text(folder / TRAINED))
             except (BadText, OSError):  # `frisket evaluate` refuses it by name
-                known.settings = {}
-            known.settings_time = written
-        return known
+                entry.settings = {}
+            entry.settings_time = mtime_ns
+        return entry
 
     def _read_outputs(self) -> dict[Path, Path]:
         """Where the configurations of the workspace write to."""
         outputs: dict[Path, Path] = {}
         for config in self._list_configs():
             try:
-                written = config.stat().st_mtime_ns
+                mtime_ns = config.stat().st_mtime_ns
             except OSError:
                 continue
-            known = self._outputs.get(config)
-            if known is None or known[0] != written:
-                known = self._outputs[config] = (written, read_output(config))
-            if known[1] is not None:
-                outputs.setdefault(known[1], config)
+            output = self._outputs.get(config)
+            if output is None or output[0] != mtime_ns:
+                output = self._outputs[config] = (mtime_ns, read_output(config))
+            if output[1] is not None:
+                outputs.setdefault(output[1], config)
         return outputs
 
 
-def _sort(runs: list[Run]) -> list[Run]:
+def _sort(runs: list[RunFolder]) -> list[RunFolder]:
     return sorted(runs, key=lambda run: (run.started or 0.0, run.name), reverse=True)
 
 
@@ -209,8 +209,8 @@ def name_id(folder: Path) -> str:
 def _name(folder: Path, root: Path) -> str:
     if folder == root:
         return folder.name
-    below = folder.relative_to(root) if folder.is_relative_to(root) else None
-    return below.as_posix() if below else "/".join(folder.parts[-2:])
+    place_below = folder.relative_to(root) if folder.is_relative_to(root) else None
+    return place_below.as_posix() if place_below else "/".join(folder.parts[-2:])
 
 
 def _read_section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -227,10 +227,10 @@ def open_index(workspace: Workspace) -> RunIndex:
     with _INDEXES_LOCK:
         index = _INDEXES.get(workspace.root)
         if index is None:
-            index = _INDEXES[workspace.root] = RunIndex(workspace.root, workspace.configs)
+            index = _INDEXES[workspace.root] = RunIndex(workspace.root, workspace.list_configs)
         return index
 
 
-def find_runs(workspace: Workspace) -> list[Run]:
+def find_runs(workspace: Workspace) -> list[RunFolder]:
     """All runs of a workspace, the newest first."""
     return open_index(workspace).refresh()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from frisket.disk.untrusted import BadText, cut, parse_json, read_text
 from frisket.studio.runs.artefacts import VIDEO, make_address
-from frisket.studio.runs.index import Run
+from frisket.studio.runs.index import RunFolder
 
 if TYPE_CHECKING:
     from frisket.evaluation.measured import Measured, Metric
@@ -28,7 +28,7 @@ class Report:
     id: str
     folder: Path
     base: str
-    written: float  # seconds since 1970
+    written_at: float  # seconds since 1970
     content: Mapping[str, Any]
 
     @property
@@ -49,7 +49,7 @@ def name_report(folder: Path) -> str:
     return hashlib.blake2b(raw, digest_size=9, person=b"frisket.report").hexdigest()
 
 
-def list_reports(runs: Sequence[Run], home: Path) -> Iterator[Report]:
+def list_reports(runs: Sequence[RunFolder], home: Path) -> Iterator[Report]:
     """Reports in the runs' own folders, and those that the studio had made; no order."""
     folders = [run.folder / EVALUATION for run in runs]
     folders += sorted((home / COMPARISONS).glob("*")) if (home / COMPARISONS).is_dir() else []
@@ -63,31 +63,31 @@ def read_report(folder: Path) -> Report | None:
     """The report in a folder; None where there is none that can be read."""
     path = folder / "report.json"
     try:
-        written = path.stat().st_mtime
+        written_at = path.stat().st_mtime
         content = parse_json(read_text(path, LARGEST))
     except (OSError, BadText):
         return None
     if not isinstance(content, dict):
         return None
     report_id = name_report(folder)
-    return Report(report_id, folder, f"/api/compare/reports/{report_id}", written, content)
+    return Report(report_id, folder, f"/api/compare/reports/{report_id}", written_at, content)
 
 
-def find_report(runs: Sequence[Run], home: Path) -> Report | None:
+def find_report(runs: Sequence[RunFolder], home: Path) -> Report | None:
     """The newest report that measures all of `runs` together; None where there is none.
 
     One that measures just these goes before one that measures others too.
     """
-    wanted = {run.folder.resolve() for run in runs}
+    run_folders = {run.folder.resolve() for run in runs}
     fitting = [
-        (len(folders) == len(wanted), report.written, report)
+        (len(folders) == len(run_folders), report.written_at, report)
         for report in list_reports(runs, home)
-        if wanted <= (folders := {folder.resolve() for folder in report.folders})
+        if run_folders <= (folders := {folder.resolve() for folder in report.folders})
     ]
     return max(fitting, key=lambda entry: entry[:2], default=(False, 0.0, None))[2]
 
 
-def describe_report(report: Report, runs: Sequence[Run]) -> dict[str, Any]:
+def describe_report(report: Report, runs: Sequence[RunFolder]) -> dict[str, Any]:
     """What the page shows of a report: numbers by metric, the verdicts, the samples.
 
     `stale` names the runs whose LoRA is newer than the report.
@@ -96,31 +96,38 @@ def describe_report(report: Report, runs: Sequence[Run]) -> dict[str, Any]:
     from frisket.evaluation.comparison import compare_runs, read_measured  # noqa: PLC0415
     from frisket.evaluation.measured import METRICS  # noqa: PLC0415
 
+    measured_runs = {entry.name: entry for entry in read_measured(report.content)}
+    rows = _match_runs(report, runs, measured_runs)
+    present = {key for _, values, _ in rows for key in values.values}
+    comparison = compare_runs([values for _, values, _ in rows]) if len(rows) > 1 else None
+    return {
+        "id": report.id,
+        "written": report.written_at,
+        "page": make_address(report.base, report.folder, "report.html"),
+        "verdict": str(report.content.get("verdict", "")),
+        "of_others": len(report.runs) > len(rows),
+        "claims": _read_claims(report.content),
+        "notes": [str(note) for note in _read_list(report.content, "notes")],
+        "comparison": asdict(comparison) if comparison else None,
+        "stale": [run.name for run, *_ in rows if _is_newer(run.lora, report.written_at)],
+        "metrics": [_describe_metric(metric) for metric in METRICS if metric.key in present],
+        "runs": [_describe_measured(*entry) for entry in rows],
+        "samples": list_samples(report, [(run, values.name) for run, values, _ in rows]),
+    }
+
+
+def _match_runs(
+    report: Report, runs: Sequence[RunFolder], measured_runs: Mapping[str, "Measured"]
+) -> list[tuple[RunFolder, "Measured", Mapping[str, Any]]]:
+    """The report's entries of some runs, in the runs' order; runs it does not know are left out."""
     by_folder = {run.folder.resolve(): run for run in runs}
-    measured = {entry.name: entry for entry in read_measured(report.content)}
-    chosen = [
-        (run, measured[str(entry["name"])], entry)
+    rows = [
+        (run, measured_runs[str(entry["name"])], entry)
         for entry, folder in zip(report.runs, report.folders, strict=True)
         if (run := by_folder.get(folder.resolve())) is not None
     ]
     places = {run.id: place for place, run in enumerate(runs)}
-    chosen.sort(key=lambda entry: places[entry[0].id])
-    present = {key for _, values, _ in chosen for key in values.values}
-    comparison = compare_runs([values for _, values, _ in chosen]) if len(chosen) > 1 else None
-    return {
-        "id": report.id,
-        "written": report.written,
-        "page": make_address(report.base, report.folder, "report.html"),
-        "verdict": str(report.content.get("verdict", "")),
-        "of_others": len(report.runs) > len(chosen),
-        "claims": _read_claims(report.content),
-        "notes": [str(note) for note in _read_list(report.content, "notes")],
-        "comparison": asdict(comparison) if comparison else None,
-        "stale": [run.name for run, *_ in chosen if _is_newer(run.lora, report.written)],
-        "metrics": [_describe_metric(metric) for metric in METRICS if metric.key in present],
-        "runs": [_describe_measured(*entry) for entry in chosen],
-        "samples": list_samples(report, [(run, values.name) for run, values, _ in chosen]),
-    }
+    return sorted(rows, key=lambda row: places[row[0].id])
 
 
 def _describe_metric(metric: "Metric") -> dict[str, Any]:
@@ -135,7 +142,9 @@ def _describe_metric(metric: "Metric") -> dict[str, Any]:
     }
 
 
-def _describe_measured(run: Run, values: "Measured", entry: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_measured(
+    run: RunFolder, values: "Measured", entry: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         "id": run.id,
         "name": values.name,
@@ -176,14 +185,14 @@ def _read_number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _is_newer(path: Path | None, written: float) -> bool:
+def _is_newer(path: Path | None, written_at: float) -> bool:
     try:
-        return path is not None and path.stat().st_mtime > written
+        return path is not None and path.stat().st_mtime > written_at
     except OSError:
         return False
 
 
-def list_samples(report: Report, runs: Sequence[tuple[Run, str]]) -> dict[str, Any]:
+def list_samples(report: Report, runs: Sequence[tuple[RunFolder, str]]) -> dict[str, Any]:
     """The samples of a report: a row a prompt and seed, the base's column, and one a run."""
     settings = report.content.get("measured")
     settings = settings if isinstance(settings, dict) else {}
@@ -211,10 +220,10 @@ def list_samples(report: Report, runs: Sequence[tuple[Run, str]]) -> dict[str, A
 
 def _list_files(report: Report, name: str) -> dict[int, dict[str, Any]]:
     """The samples of one run by their number, as `scoring.runner` names them."""
-    below = f"samples/{name.replace('/', '-')}"
+    sample_folder = f"samples/{name.replace('/', '-')}"
     cells: dict[int, dict[str, Any]] = {}
-    for path in sorted((report.folder / below).glob("[0-9][0-9][0-9]-*")):
-        address = make_address(report.base, report.folder, f"{below}/{path.name}")
+    for path in sorted((report.folder / sample_folder).glob("[0-9][0-9][0-9]-*")):
+        address = make_address(report.base, report.folder, f"{sample_folder}/{path.name}")
         if address:
             cells[int(path.name[:3])] = {
                 "url": address,
@@ -224,12 +233,12 @@ def _list_files(report: Report, name: str) -> dict[int, dict[str, Any]]:
     return cells
 
 
-def read_attention(run: Run) -> dict[str, Any] | None:
+def read_attention(run: RunFolder) -> dict[str, Any] | None:
     """What `frisket attend` left in a run's folder: its numbers and sheets; None where nothing."""
     folder = run.folder / ATTENTION
     try:
         content = parse_json(read_text(folder / "attend.json", LARGEST))
-        written = (folder / "attend.json").stat().st_mtime
+        written_at = (folder / "attend.json").stat().st_mtime
     except (OSError, BadText):
         return None
     if not isinstance(content, dict):
@@ -243,8 +252,8 @@ def read_attention(run: Run) -> dict[str, Any] | None:
                 sheets.append({"name": Path(name).stem, "url": address})
     return {
         "run": run.id,
-        "written": written,
-        "stale": _is_newer(run.lora, written),
+        "written": written_at,
+        "stale": _is_newer(run.lora, written_at),
         "page": make_address(base, run.folder, f"{ATTENTION}/attend.html"),
         "summary": str(content.get("summary", "")),
         "notes": [str(note) for note in _read_list(content, "notes")],

@@ -71,8 +71,8 @@ def _holds_since(pid: int, since: str, lock: Path) -> bool:
     """
     try:
         process = psutil.Process(pid)
-        taken = time.mktime(time.strptime(since, "%Y-%m-%d %H:%M:%S"))
-        if process.status() == psutil.STATUS_ZOMBIE or process.create_time() > taken + SLACK:
+        locked_at = time.mktime(time.strptime(since, "%Y-%m-%d %H:%M:%S"))
+        if process.status() == psutil.STATUS_ZOMBIE or process.create_time() > locked_at + SLACK:
             return False
         return any(Path(file.path).samefile(lock) for file in _list_files(process))
     except psutil.AccessDenied:

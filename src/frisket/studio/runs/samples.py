@@ -8,9 +8,9 @@ from typing import Any
 
 from frisket.disk.untrusted import BadText, cut, parse_json, read_text
 from frisket.studio.runs.artefacts import VIDEO, make_address
-from frisket.studio.runs.index import Run
+from frisket.studio.runs.index import RunFolder
 
-RECORD = "generate.json"  # as `runs.gallery`
+RECORD = "generate.json"  # as `runs.sampling.gallery`
 PREVIEW = re.compile(r"step-(\d{1,9})\.(png|mp4)")
 MOST = 400  # rows of samples that are sent; the rest is counted
 
@@ -27,7 +27,7 @@ class SampleKey:
     negative: str = ""
 
 
-def list_previews(run: Run, settings: Mapping[str, Any]) -> dict[str, Any]:
+def list_previews(run: RunFolder, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The preview grids of a run by step: a row a prompt, a column a seed."""
     preview = settings.get("preview")
     preview = preview if isinstance(preview, dict) else {}
@@ -51,7 +51,7 @@ def _list_values(table: Mapping[str, Any], name: str) -> list[Any]:
     return values if isinstance(values, list) else []
 
 
-def collect_samples(runs: Sequence[Run], generated: Path | None = None) -> dict[str, Any]:
+def collect_samples(runs: Sequence[RunFolder], generated: Path | None = None) -> dict[str, Any]:
     """Samples of `frisket generate`: a row a prompt and seed, a column a run, one for the base.
 
     Those in the runs' own folders, and of the folder `generated` those of one run's LoRA alone, at
@@ -76,8 +76,8 @@ def collect_samples(runs: Sequence[Run], generated: Path | None = None) -> dict[
 
 
 def _list_records(
-    runs: Sequence[Run], generated: Path | None
-) -> Iterator[tuple[Run, Path, tuple[str, Path]]]:
+    runs: Sequence[RunFolder], generated: Path | None
+) -> Iterator[tuple[RunFolder, Path, tuple[str, Path]]]:
     """Records with the run they may be of, the oldest first, and where their files are served."""
     for run in runs:
         for record in sorted(run.folder.glob(f"samples/*/{RECORD}")):
@@ -87,7 +87,7 @@ def _list_records(
             yield run, record, (f"/api/generated/{record.parent.name}", record.parent)
 
 
-def _is_of_run(content: Mapping[str, Any], run: Run) -> bool:
+def _is_of_run(content: Mapping[str, Any], run: RunFolder) -> bool:
     """Whether a record is of the LoRA of a run's end alone, at work everywhere."""
     loras = content.get("lora")
     if not isinstance(loras, list) or len(loras) != 1 or not isinstance(loras[0], dict):

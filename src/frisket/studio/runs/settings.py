@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from frisket.disk.untrusted import ANNOTATIONS, BadText, cut, parse_json, read_text
-from frisket.studio.runs.index import Run
+from frisket.studio.runs.index import RunFolder
 
 CLIPS = "clips.json"  # as `data.cached.clip_keys` writes it
 PLACES = frozenset({"run.output", "run.cache", "run.resume"})  # where a run lies, not what it is
@@ -58,7 +58,7 @@ def _show(value: Any) -> str:
     return cut(str(value), LONGEST)
 
 
-def compare_clips(runs: Sequence[Run]) -> dict[str, Any]:
+def compare_clips(runs: Sequence[RunFolder]) -> dict[str, Any]:
     """Which clips, masks and captions differ between what runs were trained on.
 
     `lacking` names runs that kept no list of their clips (trained before Frisket wrote one); the
@@ -132,9 +132,9 @@ def _list_differences(
 
 def _name_differences(clips: Sequence[dict[str, Any] | None]) -> list[str]:
     """In what a clip differs between runs, in words."""
-    there = [clip for clip in clips if clip is not None]
-    differs = [] if len(there) == len(clips) else ["clip is not in all"]
+    used_clips = [clip for clip in clips if clip is not None]
+    differs = [] if len(used_clips) == len(clips) else ["clip is not in all"]
     differs += [
-        words for kind, words in KINDS.items() if len({repr(clip[kind]) for clip in there}) > 1
+        words for kind, words in KINDS.items() if len({repr(clip[kind]) for clip in used_clips}) > 1
     ]
     return differs

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from frisket.studio.runs.index import Run, RunIndex, open_index
+from frisket.studio.runs.index import RunFolder, RunIndex, open_index
 from frisket.studio.state import Studio
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class RunWatch(threading.Thread):
 
     def run(self) -> None:
         """Look, tell what has changed, wait."""
-        known: dict[str, dict[str, Any]] = {}
+        known_states: dict[str, dict[str, Any]] = {}
         searched = 0.0
         first = True
         while not self.studio.events.closed:
@@ -41,19 +41,21 @@ class RunWatch(threading.Thread):
             searched = now if due else searched
             states = {run.id: describe_state(run) for run in runs}
             if not first:
-                self._publish(known, states)
-            known, first = states, False
+                self._publish(known_states, states)
+            known_states, first = states, False
             time.sleep(PAUSE)
 
-    def _publish(self, known: dict[str, dict[str, Any]], states: dict[str, dict[str, Any]]) -> None:
+    def _publish(
+        self, known_states: dict[str, dict[str, Any]], states: dict[str, dict[str, Any]]
+    ) -> None:
         for run_id, state in states.items():
-            if known.get(run_id) != state:
+            if known_states.get(run_id) != state:
                 self.studio.events.publish("run", state)
-        for run_id in set(known) - set(states):
+        for run_id in set(known_states) - set(states):
             self.studio.events.publish("run", {"id": run_id, "state": "gone"})
 
 
-def describe_state(run: Run) -> dict[str, Any]:
+def describe_state(run: RunFolder) -> dict[str, Any]:
     """What of a run changes while it runs."""
     return {"id": run.id, "state": run.state, "steps": run.steps, "pages": sorted(run.pages)}
 

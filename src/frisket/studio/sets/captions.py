@@ -131,10 +131,10 @@ def plan_changes(rows: Iterable[ClipRow], edit: CaptionEdit) -> list[CaptionChan
 
 def digest_changes(changes: Iterable[CaptionChange]) -> str:
     """A hash of a plan: what was shown is what is done."""
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for change in changes:
-        whole.update(f"{change.row.id} {change.revision} {change.after!r}\n".encode())
-    return whole.hexdigest()[:20]
+        digest.update(f"{change.row.id} {change.revision} {change.after!r}\n".encode())
+    return digest.hexdigest()[:20]
 
 
 def make_change(edit: CaptionEdit) -> Callable[[str], str]:
@@ -178,7 +178,7 @@ def split_tags(text: str) -> list[str]:
 def add_tag(text: str, tag: str, *, first: bool) -> str:
     """The caption with a tag more, in front or at the end; as it is where the tag is there."""
     body = text.rstrip("\n")
-    if tag.casefold() in (each.casefold() for each in split_tags(body)):
+    if tag.casefold() in (present.casefold() for present in split_tags(body)):
         return text
     ending = text[len(body) :]
     if not body.strip():
@@ -188,10 +188,10 @@ def add_tag(text: str, tag: str, *, first: bool) -> str:
 
 def remove_tag(text: str, tag: str) -> str:
     """The caption without a tag; nothing else of it is changed where it is not there."""
-    wanted = tag.casefold()
+    removed_tag = tag.casefold()
     parts = text.split(",")
-    kept = [part for part in parts if part.strip().casefold() != wanted]
-    if len(kept) == len(parts):
+    other_parts = [part for part in parts if part.strip().casefold() != removed_tag]
+    if len(other_parts) == len(parts):
         return text
-    joined = ",".join(kept)
-    return joined.lstrip(" ") if parts[0].strip().casefold() == wanted else joined
+    joined = ",".join(other_parts)
+    return joined.lstrip(" ") if parts[0].strip().casefold() == removed_tag else joined

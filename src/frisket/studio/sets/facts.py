@@ -26,8 +26,8 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
-class ClipFacts:
-    """The facts of a clip; `measured` is None until it was opened."""
+class RowFacts:
+    """The facts of a clip; `measure` is None until it was opened."""
 
     id: str
     stamp: str  # of every file that was looked at
@@ -35,13 +35,13 @@ class ClipFacts:
     status: MaskStatus
     confidence: float | None = None
     notes: tuple[str, ...] = ()  # of the mask's record
-    measured: Measure | None = None
+    measure: Measure | None = None
     troubles: tuple[Trouble, ...] = field(default=())
 
-    def dump(self, found: tuple[Trouble, ...] = ()) -> dict[str, Any]:
-        """As JSON for the page; `found` are findings of `frisket inspect`."""
-        measure = self.measured
-        troubles = [*self.troubles, *found]
+    def dump(self, findings: tuple[Trouble, ...] = ()) -> dict[str, Any]:
+        """As JSON for the page; `findings` are those of `frisket inspect`."""
+        measure = self.measure
+        troubles = [*self.troubles, *findings]
         if measure is not None and measure.fault:
             troubles.append(Trouble("unreadable", "error", "", measure.fault))
         if measure is not None and measure.mask_fault:
@@ -77,12 +77,12 @@ def stamp_of(row: ClipRow) -> str:
     return "|".join(stamps)
 
 
-def read_facts(plan: SetPlan, row: ClipRow, stamp: str) -> ClipFacts:
+def read_facts(plan: SetPlan, row: ClipRow, stamp: str) -> RowFacts:
     """Caption and record of a clip; what is wrong with either is a trouble."""
     troubles: list[Trouble] = []
     caption = _read_caption(row, troubles)
     status, record = _read_status(plan, row, troubles)
-    return ClipFacts(
+    return RowFacts(
         row.id,
         stamp,
         caption,
@@ -103,7 +103,7 @@ def measure_by_record(row: ClipRow) -> Measure | None:
     if (clip.bytes, clip.mtime_ns) != (row.bytes, row.mtime_ns) or len(row.masks) != 1:
         return None
     (mask,) = row.masks.values()
-    if not _is_as_made(record, mask):
+    if not _is_unchanged(record, mask):
         return None
     shares = {name: region.share for name, region in record.regions.items()}
     return Measure(record.width, record.height, record.frames, shares)
@@ -133,24 +133,27 @@ def _read_status(
         troubles.append(Trouble("mask record", "warning", "", str(error)))
         return ("hand" if row.masks else "none"), None
     if not row.masks:
-        lacking = record is not None and record.status in ("nothing", "failed", "unsure")
-        return (_spell_status(record) if lacking else "none"), record
+        return ("none" if record is None else _spell_lacking(record)), record
     files = [path for path in row.masks.values() if path.is_file()]
     if record is None or not files or IMPORTED in record.settings:
         return "hand", record
-    return (_spell_status(record) if all(_is_as_made(record, f) for f in files) else "hand"), record
+    unchanged = all(_is_unchanged(record, file) for file in files)
+    return (_spell_status(record) if unchanged else "hand"), record
 
 
-def _spell_status(record: MaskRecord | None) -> MaskStatus:
-    if record is None:
-        return "none"
+def _spell_lacking(record: MaskRecord) -> MaskStatus:
+    """The state of a clip that has a record and no mask file."""
+    return _spell_status(record) if record.status in ("nothing", "failed", "unsure") else "none"
+
+
+def _spell_status(record: MaskRecord) -> MaskStatus:
     if record.status != "done":
         return record.status
     judged = record.verdict is not None and record.verdict.kind == "accepted"
     return "accepted" if judged else "made"
 
 
-def _is_as_made(record: MaskRecord, mask: Path) -> bool:
+def _is_unchanged(record: MaskRecord, mask: Path) -> bool:
     stamps = [stamp for stamp in record.masks if Path(stamp.name).name == mask.name]
     return any(stamp.holds(mask) for stamp in stamps)
 

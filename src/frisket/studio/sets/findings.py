@@ -62,7 +62,7 @@ def _read(path: Path, stamp: tuple[int, int]) -> Inspection:
     return Inspection(stamp[0] / 1e9, troubles)
 
 
-def list_found(plan: SetPlan) -> dict[str, tuple[Trouble, ...]]:
+def group_findings(plan: SetPlan) -> dict[str, tuple[Trouble, ...]]:
     """The last findings by the clip's name, "" for those of the whole set."""
     config = plan.clip_set.config
     inspection = None if config is None else read_inspection(config)

@@ -12,15 +12,15 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from frisket.disk.atomic import replacing
 from frisket.media.paths import IMAGES
 from frisket.studio.sets.facts import (
-    ClipFacts,
     Measure,
+    RowFacts,
     measure_by_record,
     read_facts,
     stamp_of,
@@ -29,7 +29,7 @@ from frisket.studio.sets.listing import ClipRow, SetListing, list_set
 from frisket.studio.sets.pictures import PictureCache
 from frisket.studio.sets.plan import SetPlan, list_regions, plan_of
 from frisket.studio.state import Studio, get_studio
-from frisket.studio.workspace import Clip, UnknownId
+from frisket.studio.workspace import UnknownId, WorkspaceClip
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class SetIndex:
     plan: SetPlan
     listing: SetListing = field(default_factory=SetListing)
     rows: dict[str, ClipRow] = field(default_factory=dict)  # by id, in order
-    facts: dict[str, ClipFacts] = field(default_factory=dict)
+    facts: dict[str, RowFacts] = field(default_factory=dict)
     changes: dict[str, int] = field(default_factory=dict)  # clip id to number of its last change
     number: int = 0
     listed: float = 0.0
@@ -57,9 +57,9 @@ class SetIndex:
     def measured(self) -> int:
         """How many clips were opened."""
         # A list first: the thread that measures adds to the dictionary meanwhile.
-        return sum(facts.measured is not None for facts in list(self.facts.values()))
+        return sum(facts.measure is not None for facts in list(self.facts.values()))
 
-    def note(self, facts: ClipFacts) -> None:
+    def note(self, facts: RowFacts) -> None:
         """Take new facts of a clip."""
         self.number += 1
         self.facts[facts.id] = facts
@@ -82,7 +82,7 @@ class SetIndexes:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._sets: dict[str, SetIndex] = {}
         self._lock = threading.RLock()
-        self._wanted: dict[str, None] = {}  # sets to be measured, the newest asked first
+        self._pending: dict[str, None] = {}  # sets to be measured, the newest asked first
         self._wake = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
         self._measures: dict[str, Measure] | None = None
@@ -122,19 +122,19 @@ class SetIndexes:
         index = self.open(set_id)
         if clip_ids is None:
             return index, list(index.rows.values())
-        wanted = set(clip_ids)
-        for clip_id in wanted:
+        wanted_ids = set(clip_ids)
+        for clip_id in wanted_ids:
             if clip_id not in index.rows:
                 raise UnknownId(f"this data set has no clip with the id {clip_id!r}")
-        return index, [row for row in index.rows.values() if row.id in wanted]
+        return index, [row for row in index.rows.values() if row.id in wanted_ids]
 
-    def renew(self, set_id: str) -> SetIndex:
+    def refresh(self, set_id: str) -> SetIndex:
         """Look at a set again after files of it were changed here, and tell the pages."""
         index = self.open(set_id, anew=True)
         self._tell(index, listed=True)
         return index
 
-    def arrivals(self, set_id: str) -> set[str]:
+    def list_arrivals(self, set_id: str) -> set[str]:
         """Names of clips that came since the set was listed."""
         with self._lock:
             index = self._sets.get(set_id)
@@ -164,32 +164,34 @@ class SetIndexes:
     def _list(self, index: SetIndex) -> None:
         index.listing = list_set(index.plan)
         rows = {row.id: row for row in index.listing.rows}
-        for gone in index.rows.keys() - rows.keys():
-            index.facts.pop(gone, None)
-            index.changes.pop(gone, None)
+        for lost_id in index.rows.keys() - rows.keys():
+            index.facts.pop(lost_id, None)
+            index.changes.pop(lost_id, None)
         index.rows = rows
         set_id = index.plan.clip_set.id
         self.studio.workspace.remember(
-            Clip(row.id, set_id, row.name, row.path, row.video) for row in rows.values()
+            WorkspaceClip(row.id, set_id, row.name, row.path, row.video) for row in rows.values()
         )
         index.listed = time.monotonic()
         index.arrived.clear()
 
     def _ask(self, set_id: str) -> None:
         with self._wake:
-            self._wanted[set_id] = None
+            self._pending[set_id] = None
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, daemon=True, name="measure")
+                self._thread = threading.Thread(
+                    target=self._run_thread, daemon=True, name="measure"
+                )
                 self._thread.start()
             self._wake.notify()
 
-    def _work(self) -> None:
+    def _run_thread(self) -> None:
         while True:
             with self._wake:
-                while not self._wanted:
+                while not self._pending:
                     self._wake.wait()
-                set_id = next(reversed(self._wanted))
-                del self._wanted[set_id]
+                set_id = next(reversed(self._pending))
+                del self._pending[set_id]
                 index = self._sets[set_id]
             try:
                 self._read_all(index)
@@ -197,34 +199,34 @@ class SetIndexes:
             except Exception:
                 log.exception("%s: measuring stopped", index.plan.clip_set.name)
             self._tell(index)
-            self._save(force=not self._wanted)
+            self._save(force=not self._pending)
 
     def _read_all(self, index: SetIndex) -> None:
         """Captions and records: quick, so that filters by them are whole within a second."""
-        told = time.monotonic()
+        tell_time = time.monotonic()
         for number, row in enumerate(list(index.rows.values())):
             if number % YIELD == YIELD - 1:
                 time.sleep(0.002)  # whoever waits for pictures goes first
             stamp = stamp_of(row)
-            known = index.facts.get(row.id)
-            if known is not None and known.stamp == stamp:
+            facts_before = index.facts.get(row.id)
+            if facts_before is not None and facts_before.stamp == stamp:
                 continue
             facts = read_facts(index.plan, row, stamp)
-            kept = self._recall(index, row, stamp) or measure_by_record(row)
+            measure = self._recall(index, row, stamp) or measure_by_record(row)
             with self._lock:
-                index.note(replace(facts, measured=kept))
-            if time.monotonic() - told > TELL:
-                told = time.monotonic()
+                index.note(replace(facts, measure=measure))
+            if time.monotonic() - tell_time > TELL:
+                tell_time = time.monotonic()
                 self._tell(index)
         self._tell(index)
 
     def _measure_all(self, index: SetIndex) -> None:
         """What must be opened: stills here, everything else by `frisket serve`."""
-        told = time.monotonic()
+        tell_time = time.monotonic()
         moving: list[ClipRow] = []
         for row in list(index.rows.values()):
             facts = index.facts.get(row.id)
-            if facts is None or facts.measured is not None or row.id not in index.rows:
+            if facts is None or facts.measure is not None or row.id not in index.rows:
                 continue
             if _is_moving(row):
                 moving.append(row)
@@ -233,12 +235,12 @@ class SetIndexes:
                     moving = []
             else:
                 self._keep_measure(index, row, _measure_still(index.plan, row))
-            if time.monotonic() - told > TELL:
-                told = time.monotonic()
+            if time.monotonic() - tell_time > TELL:
+                tell_time = time.monotonic()
                 self._tell(index)
                 self._save()
                 with self._lock:
-                    if index.plan.clip_set.id in self._wanted:  # listed anew meanwhile
+                    if index.plan.clip_set.id in self._pending:  # listed anew meanwhile
                         return
         if moving:
             self._measure_moving(index, moving)
@@ -265,31 +267,31 @@ class SetIndexes:
             facts = index.facts.get(row.id)
             if facts is None:
                 return
-            index.note(replace(facts, measured=measure))
+            index.note(replace(facts, measure=measure))
             if lasting:
-                key = _key_of(index.plan, facts.stamp)
-                self._known()[key] = measure
+                key = _make_measure_key(index.plan, facts.stamp)
+                self._load_measures()[key] = measure
 
     def _recall(self, index: SetIndex, row: ClipRow, stamp: str) -> Measure | None:
-        return self._known().get(_key_of(index.plan, stamp))
+        return self._load_measures().get(_make_measure_key(index.plan, stamp))
 
-    def _known(self) -> dict[str, Measure]:
+    def _load_measures(self) -> dict[str, Measure]:
         """Measures of earlier hours by key; what cannot be read is measured again."""
         if self._measures is None:
             self._measures = {}
             with suppress(OSError, ValueError, TypeError):
-                kept = json.loads((self.studio.cache / "measures.json").read_text("utf-8"))
-                self._measures = {key: Measure(**value) for key, value in kept.items()}
+                stored = json.loads((self.studio.cache / "measures.json").read_text("utf-8"))
+                self._measures = {key: Measure(**value) for key, value in stored.items()}
         return self._measures
 
     def _save(self, *, force: bool = False) -> None:
         if not force and time.monotonic() - self._saved < SAVE:
             return
         with self._lock:
-            kept = {key: asdict(measure) for key, measure in self._known().items()}
+            stored = {key: asdict(measure) for key, measure in self._load_measures().items()}
             self._saved = time.monotonic()
         with suppress(OSError), replacing(self.studio.cache / "measures.json") as draft:
-            draft.write_text(json.dumps(kept), encoding="utf-8")
+            draft.write_text(json.dumps(stored), encoding="utf-8")
 
     def _tell(self, index: SetIndex, *, listed: bool = False) -> None:
         """One event: how far measuring is, and whether the list itself is another."""
@@ -331,7 +333,7 @@ def _measure_still(plan: SetPlan, row: ClipRow) -> Measure:
     return measure_still(plan, row)
 
 
-def _key_of(plan: SetPlan, stamp: str) -> str:
+def _make_measure_key(plan: SetPlan, stamp: str) -> str:
     how: Mapping[str, Any] = {"levels": dict(plan.levels), "legend": dict(plan.legend)}
     return hashlib.sha256(f"{plan.source}{plan.invert}{how}{stamp}".encode()).hexdigest()[:32]
 
@@ -344,3 +346,6 @@ async def get_indexes(request: Request) -> SetIndexes:
         indexes = request.app.state.sets = SetIndexes(studio)
     indexes.loop = asyncio.get_running_loop()
     return indexes
+
+
+OpenIndexes = Annotated[SetIndexes, Depends(get_indexes)]  # as a route asks for them

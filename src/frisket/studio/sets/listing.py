@@ -78,13 +78,13 @@ def list_set(plan: SetPlan) -> SetListing:
     clips_path = plan.clip_set.clips
     try:
         with collecting() as refusals:
-            found = _list_manifest(plan) if is_manifest(clips_path) else _list_folder(plan)
+            contents = _list_manifest(plan) if is_manifest(clips_path) else _list_folder(plan)
     except (ValueError, OSError) as error:
-        bare = plan.clip_set.config is None
-        if isinstance(error, ClipsNotFound) and (clips_path.is_dir() or bare):
+        unconfigured = plan.clip_set.config is None
+        if isinstance(error, ClipsNotFound) and (clips_path.is_dir() or unconfigured):
             return SetListing(troubles=tuple(troubles))  # an empty folder is where one begins
         return SetListing(troubles=(*troubles, Trouble("unreadable", "error", "", str(error))))
-    clips, masks, orphans, left, faults = found
+    clips, masks, orphans, left, faults = contents
     troubles += faults
     troubles += [Trouble("ambiguous", "error", clip, str(error)) for clip, error in refusals]
     return SetListing(
@@ -92,17 +92,19 @@ def list_set(plan: SetPlan) -> SetListing:
     )
 
 
-_Found = tuple[
+_Contents = tuple[
     dict[str, Path], dict[str, dict[str, Path]], list[Path], tuple[str, ...], list[Trouble]
 ]
 
 
-def _list_folder(plan: SetPlan) -> _Found:
+def _list_folder(plan: SetPlan) -> _Contents:
     root = plan.clip_set.clips
     check_folder(root)
-    own = frozenset(folder.resolve() for folder in plan.folders.values()) - {root.resolve()}
+    mask_folders = frozenset(folder.resolve() for folder in plan.folders.values()) - {
+        root.resolve()
+    }
     left = Leftovers((plan.wording.suffix.lower(),))
-    media = list(walk_media(root, skip=own, leaf=is_sidecar, left=left))
+    media = list(walk_media(root, skip=mask_folders, leaf=is_sidecar, left=left))
     clips = list_clips(root, media, left)
     masks: dict[str, dict[str, Path]] = {name: {} for name in clips}
     orphans: list[Path] = []
@@ -139,7 +141,7 @@ def _list_mask_places(plan: SetPlan) -> list[tuple[str, Path | None]]:
     return [("", None)] if plan.source == "sidecar" else []
 
 
-def _list_manifest(plan: SetPlan) -> _Found:
+def _list_manifest(plan: SetPlan) -> _Contents:
     lines = read_manifest(plan.clip_set.clips)
     clips = {line.name: line.clip for line in lines}
     masks = {line.name: dict(line.masks) if plan.source == "listed" else {} for line in lines}
@@ -162,7 +164,7 @@ def _make_rows(
         except OSError as error:
             troubles.append(Trouble("unreadable", "error", name, f"{path}: {error.strerror}"))
             continue
-        written = texts.get(name)
+        caption_path = texts.get(name)
         rows.append(
             ClipRow(
                 id=make_clip_id(set_id, _place(path, root, name)),
@@ -172,8 +174,8 @@ def _make_rows(
                 bytes=stat.st_size,
                 mtime_ns=stat.st_mtime_ns,
                 masks=masks.get(name, {}),
-                caption=written or _place_caption(plan, name, path),
-                captioned=written is not None,
+                caption=caption_path or _place_caption(plan, name, path),
+                captioned=caption_path is not None,
                 text=listed.get(name),
                 rejected=name in rejected,
             )
@@ -215,8 +217,8 @@ def _find_captions(
     if is_manifest(root):
         lines = {line.name: line.caption for line in read_manifest(root)}
         listed = {name: text for name, text in lines.items() if text is not None}
-        beside = {name: plan.wording.beside(path) for name, path in clips.items()}
-        return {n: p for n, p in beside.items() if n not in listed and p.is_file()}, listed
+        caption_files = {name: plan.wording.beside(path) for name, path in clips.items()}
+        return {n: p for n, p in caption_files.items() if n not in listed and p.is_file()}, listed
     if source is not None and not source.is_dir():
         sentence = f"{source}: captions of this set are one list, and are edited there."
         troubles.append(Trouble("captions", "note", "", sentence))

@@ -11,7 +11,7 @@ from frisket.disk.atomic import replacing
 
 RULE = 1  # of how pictures are drawn; goes into their keys
 SIZES = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048)  # pixels of the longer side
-KEPT = 4096  # failures remembered
+MOST_FAILURES = 4096  # failures remembered
 AT_ONCE = 4  # pictures decoded at a time
 
 
@@ -20,7 +20,7 @@ class NoPicture(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class SmallPicture:
     """A picture as it is sent; `etag` is that of its content's source."""
 
     body: bytes
@@ -35,16 +35,16 @@ class PictureCache:
     _faults: dict[str, str] = field(default_factory=dict)
     _slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(AT_ONCE))
 
-    def look_up(self, key: str) -> Picture | None:
+    def look_up(self, key: str) -> SmallPicture | None:
         """The picture of a key, None where it is to be made; NoPicture where that failed."""
         if key in self._faults:
             raise NoPicture(self._faults[key])
         try:
-            return Picture(self._locate(key).read_bytes(), key)
+            return SmallPicture(self._locate(key).read_bytes(), key)
         except OSError:
             return None
 
-    def make(self, key: str, draw: Callable[[], bytes]) -> Picture:
+    def make(self, key: str, draw: Callable[[], bytes]) -> SmallPicture:
         """Draw a picture and keep it. NoPicture says what is wrong with its file."""
         with self._slots:
             picture = self.look_up(key)  # another request may have drawn it meanwhile
@@ -56,7 +56,7 @@ class PictureCache:
                 raise self._fail(key, error) from error
         return self.keep(key, body)
 
-    async def fetch(self, key: str, draw: Callable[[], Awaitable[bytes]]) -> Picture:
+    async def fetch(self, key: str, draw: Callable[[], Awaitable[bytes]]) -> SmallPicture:
         """The same for what another process draws."""
         try:
             body = await draw()
@@ -64,17 +64,17 @@ class PictureCache:
             raise self._fail(key, error) from error
         return self.keep(key, body)
 
-    def keep(self, key: str, body: bytes) -> Picture:
+    def keep(self, key: str, body: bytes) -> SmallPicture:
         """Keep a picture; a disk that is full costs no more than the keeping."""
         try:
             with replacing(self._locate(key)) as draft:
                 draft.write_bytes(body)
         except OSError:
             pass
-        return Picture(body, key)
+        return SmallPicture(body, key)
 
     def _fail(self, key: str, error: Exception) -> NoPicture:
-        if len(self._faults) >= KEPT:
+        if len(self._faults) >= MOST_FAILURES:
             self._faults.clear()
         self._faults[key] = str(error)
         return NoPicture(str(error))
@@ -96,6 +96,6 @@ def make_key(kind: str, longest: int, *paths: Path, more: object = None) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:40]
 
 
-def choose_size(wanted: int) -> int:
+def choose_size(least: int) -> int:
     """The smallest size kept that is at least `wanted`."""
-    return next((size for size in SIZES if size >= wanted), SIZES[-1])
+    return next((size for size in SIZES if size >= least), SIZES[-1])

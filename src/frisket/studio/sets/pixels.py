@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from frisket.masks.painting.strokes import RegionIds
 from frisket.media import images
 from frisket.media.paths import BadMedia
 from frisket.studio.sets.facts import Measure
 from frisket.studio.sets.listing import ClipRow
 from frisket.studio.sets.plan import BACKGROUND, SetPlan, list_regions
 
-Ids = NDArray[np.uint8]
 FILL, LINE = 150, 255  # opacity of a region's area and of its border, before the page's own
 QUALITY = 82
 HALF = 128  # level from which a pixel of a grey mask is shown as its region's
@@ -29,9 +29,9 @@ HALF = 128  # level from which a pixel of a grey mask is shown as its region's
 class LabelledMask:
     """A mask as ids H W (0 is background), and the share of the picture each region has."""
 
-    ids: Ids
+    ids: RegionIds
     shares: Mapping[str, float]
-    soft: Ids | None = None  # of a grey mask: how much of each pixel is the region's
+    soft: RegionIds | None = None  # of a grey mask: how much of each pixel is the region's
 
 
 def make_thumb(path: Path, longest: int) -> bytes:
@@ -117,12 +117,12 @@ def split_grey(plan: SetPlan, grey: NDArray[np.floating[Any]]) -> LabelledMask:
     regions = list_regions(plan)
     if plan.levels:
         # A tie goes to the higher, and black is background where nothing names it.
-        named = {value: name for name, value in plan.levels.items()}
-        values = np.array(sorted({0, *named}), np.int16)
+        level_names = {value: name for name, value in plan.levels.items()}
+        values = np.array(sorted({0, *level_names}), np.int16)
         far = np.abs(np.arange(256, dtype=np.int16)[:, None] - values[None, ::-1])
         nearest = values[::-1][far.argmin(1)]
         numbers = {region.name: region.id for region in regions}
-        table = np.array([numbers.get(named.get(int(v), ""), 0) for v in nearest], np.uint8)
+        table = np.array([numbers.get(level_names.get(int(v), ""), 0) for v in nearest], np.uint8)
         return _count(plan, table[levels])
     if plan.invert:
         levels = 255 - levels
@@ -152,7 +152,7 @@ def join_planes(plan: SetPlan, planes: Mapping[str, NDArray[np.floating[Any]]]) 
     return LabelledMask(ids, shares)
 
 
-def _count(plan: SetPlan, ids: Ids) -> LabelledMask:
+def _count(plan: SetPlan, ids: RegionIds) -> LabelledMask:
     counts = np.bincount(ids.ravel(), minlength=256)
     shares = {
         region.name: float(counts[region.id]) / max(ids.size, 1) for region in list_regions(plan)
@@ -189,7 +189,7 @@ def _pick(size: int, count: int) -> NDArray[np.intp]:
     return ((np.arange(count) + 0.5) * size / count).astype(np.intp)
 
 
-def _find_borders(ids: Ids) -> NDArray[np.bool_]:
+def _find_borders(ids: RegionIds) -> NDArray[np.bool_]:
     """Pixels of a region next to one of another, within the region."""
     edges = np.zeros(ids.shape, bool)
     across, down = ids[:, 1:] != ids[:, :-1], ids[1:] != ids[:-1]

@@ -15,13 +15,13 @@ from frisket.media.folders.rejecting import list_place
 from frisket.media.paths import LEGEND
 from frisket.studio.workspace import ClipSet
 
-MaskKind = Literal["none", "folder", "sidecar", "alpha", "regions", "listed"]
+MaskOrigin = Literal["none", "folder", "sidecar", "alpha", "regions", "listed"]
 BACKGROUND = "background"
 SUBJECT = "subject"  # the one region of a mask that names none
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class SetRegion:
     """A region as the page shows it; `colour` as #rrggbb."""
 
     id: int  # index of the label map, or place among the regions; 1 to 255
@@ -35,7 +35,7 @@ class SetPlan:
     """What is known of a data set before its folder is listed."""
 
     clip_set: ClipSet
-    source: MaskKind = "none"
+    source: MaskOrigin = "none"
     folders: Mapping[str, Path] = field(default_factory=dict)  # "" = all regions
     levels: Mapping[str, int] = field(default_factory=dict)
     legend: Mapping[str, int | tuple[int, int, int]] = field(default_factory=dict)
@@ -110,7 +110,7 @@ def _plan_bare(clip_set: ClipSet, fault: str) -> SetPlan:
     return SetPlan(clip_set, source="folder", folders={"": masks}, legend=legend, fault=fault)
 
 
-def list_regions(plan: SetPlan) -> list[Region]:
+def list_regions(plan: SetPlan) -> list[SetRegion]:
     """The regions of a set in the order of their ids, with the colours of label maps and reports.
 
     Ids are those of the legend where it names indices below 256; else places in the order of the
@@ -118,7 +118,7 @@ def list_regions(plan: SetPlan) -> list[Region]:
     """
     ids = _number_regions(plan)
     return [
-        Region(
+        SetRegion(
             number,
             name,
             pick_colour(number, plan.legend.get(name)),
@@ -132,17 +132,21 @@ def _number_regions(plan: SetPlan) -> dict[str, int]:
     labels = {name: value for name, value in plan.legend.items() if isinstance(value, int)}
     if labels and all(value <= 255 for value in labels.values()):
         return {name: value for name, value in labels.items() if name != BACKGROUND and value}
-    named = [*plan.legend] or [*plan.levels]
-    if not named and plan.source in ("regions", "listed"):
-        named = [name for name in plan.folders if name]
-    named = named or [*plan.weights]
-    names = [name for name in named if name not in (BACKGROUND, "")] or [SUBJECT]
+    names = [name for name in _list_marked(plan) if name not in (BACKGROUND, "")] or [SUBJECT]
     return {name: number for number, name in enumerate(names[:255], 1)}
 
 
-def pick_colour(number: int, own: object = None) -> str:
+def _list_marked(plan: SetPlan) -> list[str]:
+    """The names that the masks of a set can mark, background and "" among them."""
+    marked_names = [*plan.legend] or [*plan.levels]
+    if not marked_names and plan.source in ("regions", "listed"):
+        marked_names = [name for name in plan.folders if name]
+    return marked_names or [*plan.weights]
+
+
+def pick_colour(number: int, own_colour: object = None) -> str:
     """The colour of a region's id, as its label map and the reports have it, or the mask's own."""
-    colour = own if isinstance(own, tuple) else COLOURS[(number - 1) % len(COLOURS)]
+    colour = own_colour if isinstance(own_colour, tuple) else COLOURS[(number - 1) % len(COLOURS)]
     red, green, blue = colour
     return f"#{red:02x}{green:02x}{blue:02x}"
 

@@ -34,8 +34,8 @@ def reject_clips(plan: SetPlan, rows: Iterable[ClipRow], *, rejected: bool) -> P
         raise BadRejects(f"{error}; nothing was changed") from error
     names = {row.name for row in rows}
     suffixed = {row.name + row.path.suffix for row in rows}
-    kept = [line for line in lines if line not in names | suffixed]
-    write_rejects(path, [*kept, *names] if rejected else kept)
+    kept_lines = [line for line in lines if line not in names | suffixed]
+    write_rejects(path, [*kept_lines, *names] if rejected else kept_lines)
     if plan.clip_set.config is not None and not plan.obeyed:
         _change(plan, {"reject": _make_relative(path, plan.clip_set.config.parent)})
     return path

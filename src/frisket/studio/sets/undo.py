@@ -14,7 +14,7 @@ from frisket.studio.sets.captions import CaptionChanged, CaptionText, write_capt
 from frisket.studio.sets.listing import ClipRow
 from frisket.studio.workspace import UnknownId
 
-KEPT = 50  # caption edits that can be taken back
+MOST_EDITS = 50  # caption edits that can be taken back
 
 
 class NothingToUndo(UnknownId):
@@ -42,16 +42,18 @@ def check_name(name: str) -> str:
     return name
 
 
-def keep_edit(folder: Path, set_id: str, done: Sequence[tuple[ClipRow, str, CaptionText]]) -> str:
+def keep_edit(
+    folder: Path, set_id: str, changed_captions: Sequence[tuple[ClipRow, str, CaptionText]]
+) -> str:
     """Keep the texts before an edit (row, text before, text and revision after); gives its name."""
     name = make_name()
     entries = [
         {"clip": row.id, "name": row.name, "before": before, "revision": after.revision}
-        for row, before, after in done
+        for row, before, after in changed_captions
     ]
     with replacing(folder / f"{name}.json") as draft:
         draft.write_text(json.dumps({"set": set_id, "captions": entries}), encoding="utf-8")
-    for old in sorted(folder.glob("*.json"))[:-KEPT]:
+    for old in sorted(folder.glob("*.json"))[:-MOST_EDITS]:
         old.unlink(missing_ok=True)
     return name
 
@@ -71,7 +73,7 @@ def take_back(edit: Mapping[str, Any], rows: Mapping[str, ClipRow]) -> tuple[lis
 
     A caption that was changed since is left as it is.
     """
-    done, passed = [], []
+    restored_ids, passed = [], []
     for entry in edit["captions"]:
         row = rows.get(entry["clip"])
         try:
@@ -81,8 +83,8 @@ def take_back(edit: Mapping[str, Any], rows: Mapping[str, ClipRow]) -> tuple[lis
         except (CaptionChanged, NothingToUndo, ValueError, OSError):
             passed.append(entry["name"])
         else:
-            done.append(entry["clip"])
-    return done, passed
+            restored_ids.append(entry["clip"])
+    return restored_ids, passed
 
 
 def move_to_trash(trash: Path, rows: Iterable[ClipRow]) -> Trashed:
@@ -120,21 +122,21 @@ def restore_from_trash(trash: Path, name: str) -> Trashed:
     """Move everything back where it lay. ValueError names a file that has another there now."""
     place = trash / check_name(name)
     try:
-        kept = json.loads((place / "trash.json").read_text("utf-8"))
+        record = json.loads((place / "trash.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise NothingToUndo(f"nothing named {name!r} is in the trash") from error
-    moves = [(place / move["to"], Path(move["from"])) for move in kept["files"]]
-    taken = [path for source, path in moves if source.exists() and path.exists()]
-    if taken:
+    moves = [(place / move["to"], Path(move["from"])) for move in record["files"]]
+    taken_places = [path for source, path in moves if source.exists() and path.exists()]
+    if taken_places:
         raise ValueError(
-            f"{taken[0]}: another file has this name now; move it away, then take back again"
+            f"{taken_places[0]}: another file has this name now; move it away, then take back again"
         )
     for source, path in moves:
         if source.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(source, path)
     shutil.rmtree(place)
-    return Trashed(name, time.time(), tuple(kept["names"]))
+    return Trashed(name, time.time(), tuple(record["names"]))
 
 
 def list_trash(trash: Path) -> list[Trashed]:
@@ -142,9 +144,9 @@ def list_trash(trash: Path) -> list[Trashed]:
     pieces = []
     for path in sorted(trash.glob("*/trash.json"), reverse=True):
         try:
-            kept = json.loads(path.read_text("utf-8"))
+            record = json.loads(path.read_text("utf-8"))
             at = path.stat().st_mtime
-            pieces.append(Trashed(path.parent.name, at, tuple(kept["names"])))
+            pieces.append(Trashed(path.parent.name, at, tuple(record["names"])))
         except (OSError, ValueError, KeyError):
             continue
     return pieces

@@ -50,9 +50,9 @@ def clean_name(name: str) -> str:
     """
     last = re.split(r"[/\\]", unicodedata.normalize("NFC", name))[-1]
     # Letters that show nothing or turn the text round would make two names look like one.
-    shown = "".join(c for c in last if unicodedata.category(c) not in ("Cf", "Cs", "Co", "Cn"))
-    plain = _FORBIDDEN.sub("-", shown).strip(" .")
-    stem, dot, suffix = plain.rpartition(".")
+    visible = "".join(c for c in last if unicodedata.category(c) not in ("Cf", "Cs", "Co", "Cn"))
+    bare_name = _FORBIDDEN.sub("-", visible).strip(" .")
+    stem, dot, suffix = bare_name.rpartition(".")
     if not dot or not stem.strip(" ."):
         raise BadUpload(f"{name[:80]!r}: a file needs a name and a suffix, such as a.jpg")
     stem = stem.rstrip(" .")
@@ -70,9 +70,9 @@ def choose_kind(plan: SetPlan, name: str) -> Kind:
     if name.lower().endswith(plan.wording.suffix.lower()):
         return "caption"
     if not is_media(Path(name)):
-        known = " ".join((*IMAGES[:8], *VIDEOS[:5]))
+        suffixes = " ".join((*IMAGES[:8], *VIDEOS[:5]))
         raise BadUpload(
-            f"{name}: is no picture, video or caption ({plan.wording.suffix}); taken are {known}"
+            f"{name}: is no picture, video or caption ({plan.wording.suffix}); taken are {suffixes}"
             " and the other suffixes of docs/data-sets"
         )
     return "mask" if is_sidecar_name(name) else "clip"
@@ -90,8 +90,8 @@ def strip_sidecar(name: str) -> str:
     return stem.removesuffix(".mask").removesuffix("-masklabel")
 
 
-def choose_place(plan: SetPlan, kind: Kind, name: str, taken: Collection[str]) -> Path:
-    """Where a file goes; `taken` are the names of the set's clips. BadUpload where it cannot.
+def choose_place(plan: SetPlan, kind: Kind, name: str, clip_names: Collection[str]) -> Path:
+    """Where a file goes; `clip_names` are the names of the set's clips. BadUpload where it cannot.
 
     A clip whose name another has becomes name-2, name-3, ...; a caption or mask belongs to the
     clip of its name, and never takes the place of another.
@@ -99,11 +99,11 @@ def choose_place(plan: SetPlan, kind: Kind, name: str, taken: Collection[str]) -
     root = plan.clip_set.clips
     stem, _, suffix = name.rpartition(".")
     if kind == "clip":
-        used = {clip.casefold() for clip in taken}
+        used = {clip.casefold() for clip in clip_names}
         return root / f"{_choose_free(root, stem, suffix, used)}.{suffix}"
     if kind == "caption":
-        return _place_caption(plan, name[: -len(plan.wording.suffix)], taken)
-    return _place_mask(plan, name, taken)
+        return _place_caption(plan, name[: -len(plan.wording.suffix)], clip_names)
+    return _place_mask(plan, name, clip_names)
 
 
 def _choose_free(root: Path, stem: str, suffix: str, used: Collection[str]) -> str:
@@ -113,8 +113,8 @@ def _choose_free(root: Path, stem: str, suffix: str, used: Collection[str]) -> s
     )
 
 
-def _place_caption(plan: SetPlan, stem: str, taken: Collection[str]) -> Path:
-    clip = _match(stem, taken)
+def _place_caption(plan: SetPlan, stem: str, clip_names: Collection[str]) -> Path:
+    clip = _match(stem, clip_names)
     folder = plan.clip_set.clips if plan.captions is None else plan.captions
     if plan.captions is not None and not folder.is_dir():
         raise BadUpload(f"{stem}: captions of this set are a list ({folder.name}); add it there")
@@ -124,9 +124,9 @@ def _place_caption(plan: SetPlan, stem: str, taken: Collection[str]) -> Path:
     return path
 
 
-def _place_mask(plan: SetPlan, name: str, taken: Collection[str]) -> Path:
+def _place_mask(plan: SetPlan, name: str, clip_names: Collection[str]) -> Path:
     sidecar = is_sidecar_name(name)
-    clip = _match(strip_sidecar(name) if sidecar else name.rpartition(".")[0], taken)
+    clip = _match(strip_sidecar(name) if sidecar else name.rpartition(".")[0], clip_names)
     suffix = name.rpartition(".")[2]
     if plan.source == "sidecar" or (plan.source == "none" and sidecar):
         path = plan.clip_set.clips / f"{clip}.mask.{suffix}"
@@ -140,16 +140,16 @@ def _place_mask(plan: SetPlan, name: str, taken: Collection[str]) -> Path:
             " the folder it belongs in"
         )
     stems = [path.with_suffix(ending) for ending in (*IMAGES, ".mkv")]
-    if other := next((each for each in stems if each.exists()), None):
+    if other := next((stem for stem in stems if stem.exists()), None):
         raise BadUpload(f"{name}: the clip has the mask {other.name}; remove or repaint that one")
     return path
 
 
-def _match(stem: str, taken: Collection[str]) -> str:
+def _match(stem: str, clip_names: Collection[str]) -> str:
     """The clip of a name: exactly, by its last part, or (one alone) but for capitals."""
-    if stem in taken:
+    if stem in clip_names:
         return stem
-    last = [clip for clip in taken if clip.rpartition("/")[2].casefold() == stem.casefold()]
+    last = [clip for clip in clip_names if clip.rpartition("/")[2].casefold() == stem.casefold()]
     if len(last) == 1:
         return last[0]
     if last:

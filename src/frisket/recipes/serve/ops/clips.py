@@ -13,7 +13,7 @@ from frisket.masks.names import BACKGROUND
 from frisket.masks.read import read
 from frisket.media.foreign import reason_of
 from frisket.media.frames import Media, decode, probe
-from frisket.recipes.serve.session import Reply, Session
+from frisket.recipes.serve.session import Answer, Session
 from frisket.shapes import Plane
 
 LOOKED_AT = 8  # frames of a video whose mask is measured
@@ -21,13 +21,13 @@ QUALITY = 82
 LARGEST = 2048  # pixels a side of a thumbnail
 
 
-def measure(session: Session, args: dict[str, Any]) -> Reply:
+def measure(session: Session, args: dict[str, Any]) -> Answer:
     """Size, frames and coverage of some clips; what is wrong with one is told of that one."""
     measures = []
     for number, clip in enumerate(args["clips"]):
-        session.progress("clips", number, len(args["clips"]))
+        session.report_progress("clips", number, len(args["clips"]))
         measures.append(_measure(clip))
-    return Reply({"measures": measures})
+    return Answer({"measures": measures})
 
 
 def _measure(clip: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def _spell(clip: Mapping[str, Any], error: Exception) -> str:
 def _read_planes(clip: Mapping[str, Any], media: Media, picks: Sequence[int]) -> dict[str, Plane]:
     """The regions of some frames, as the trainer reads them."""
     legend = {n: v if isinstance(v, int) else tuple(v) for n, v in clip["legend"].items()}
-    named = dict.fromkeys([*clip["weights"], *legend, *clip["levels"], *clip["numbers"]])
-    regions = [name for name in named if name != BACKGROUND]
+    names = dict.fromkeys([*clip["weights"], *legend, *clip["levels"], *clip["numbers"]])
+    regions = [name for name in names if name != BACKGROUND]
     if not legend and not clip["levels"] and "" in clip["masks"]:
         regions = regions[:1]  # a grey mask is of one region
     return read(
@@ -72,7 +72,7 @@ def _read_planes(clip: Mapping[str, Any], media: Media, picks: Sequence[int]) ->
     )
 
 
-def thumb(session: Session, args: dict[str, Any]) -> Reply:
+def make_thumb(session: Session, args: dict[str, Any]) -> Answer:
     """The first frame of a clip as WebP, no side above `size` pixels."""
     session.check()
     frames = decode(Path(args["clip"]), [0])
@@ -81,10 +81,10 @@ def thumb(session: Session, args: dict[str, Any]) -> Reply:
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     image.save(stream, "WEBP", quality=QUALITY, method=2)
-    return Reply({"width": image.width, "height": image.height}, stream.getvalue())
+    return Answer({"width": image.width, "height": image.height}, stream.getvalue())
 
 
-def ids(session: Session, args: dict[str, Any]) -> Reply:
+def read_ids(session: Session, args: dict[str, Any]) -> Answer:
     """The first frame's regions by `numbers` as uint8 H W, no side above `size` pixels."""
     session.check()
     media = probe(Path(args["clip"]))
@@ -97,11 +97,11 @@ def ids(session: Session, args: dict[str, Any]) -> Reply:
     scale = min(1.0, min(int(args["size"]), LARGEST) / max(height, width))
     rows, columns = (_pick(side, max(1, round(side * scale))) for side in (height, width))
     small = np.ascontiguousarray(labels[rows[:, None], columns])
-    return Reply({"height": small.shape[0], "width": small.shape[1]}, small.tobytes())
+    return Answer({"height": small.shape[0], "width": small.shape[1]}, small.tobytes())
 
 
 def _pick(size: int, count: int) -> np.ndarray:
     return ((np.arange(count) + 0.5) * size / count).astype(np.intp)
 
 
-OPS = {"clips.measure": measure, "clips.thumb": thumb, "clips.ids": ids}
+OPS = {"clips.measure": measure, "clips.thumb": make_thumb, "clips.ids": read_ids}

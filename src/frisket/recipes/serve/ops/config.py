@@ -13,7 +13,7 @@ from frisket.losses.base import TERMS
 from frisket.maskgen.base import BACKENDS
 from frisket.recipes.init.model_choice import Recipe, read_recipes
 from frisket.recipes.init.model_tables import build_memory, suggest_precision
-from frisket.recipes.serve.session import Reply, Session
+from frisket.recipes.serve.session import Answer, Session
 from frisket.runs.opening import opening
 from frisket.runs.refusals import refusals
 from frisket.training.optim import ALIASES
@@ -21,7 +21,7 @@ from frisket.training.optim import ALIASES
 _Key = list[str | int]
 
 
-def check_config(session: Session, args: dict[str, Any]) -> Reply:
+def check_config(session: Session, args: dict[str, Any]) -> Answer:
     """All that `frisket train` would refuse of a `text` at `path`, and its first lines otherwise.
 
     `problems` are about keys, `refusals` are sentences; nothing is written and no hub is asked.
@@ -35,14 +35,14 @@ def check_config(session: Session, args: dict[str, Any]) -> Reply:
             {"key": list(problem.key), "line": problem.line, "message": problem.message}
             for problem in error.problems
         ] or [{"key": [], "line": None, "message": str(error)}]
-        return Reply({"problems": problems, "refusals": [], "opening": []})
+        return Answer({"problems": problems, "refusals": [], "opening": []})
     session.check()
     refused = [str(error) for error in refusals(config)]
     lines = [] if refused else list(opening(config))
-    return Reply({"problems": [], "refusals": refused, "opening": lines})
+    return Answer({"problems": [], "refusals": refused, "opening": lines})
 
 
-def list_choices(session: Session, _: dict[str, Any]) -> Reply:
+def list_choices(session: Session, _: dict[str, Any]) -> Answer:
     """The names that the shelves know: families, loss terms with their options, optimizers."""
     families = []
     for name in FAMILIES.names():
@@ -50,7 +50,7 @@ def list_choices(session: Session, _: dict[str, Any]) -> Reply:
         family = FAMILIES.load(name)
         variants = [_describe_variant(key, card) for key, card in family.variants.items()]
         families.append({"name": name, "default": family.default, "variants": variants})
-    return Reply(
+    return Answer(
         {
             "families": families,
             "terms": {name: list(_list_term_options(name)) for name in TERMS.names()},
@@ -80,11 +80,11 @@ def _list_term_options(name: str) -> Iterator[dict[str, Any]]:
     """The options of a loss term, with plain defaults."""
     for field in dataclasses.fields(TERMS.load(name)):  # type: ignore[arg-type]
         default = None if field.default is dataclasses.MISSING else field.default
-        plain = default if isinstance(default, str | int | float | bool) else None
-        yield {"name": field.name, "type": str(field.type), "default": plain}
+        plain_default = default if isinstance(default, str | int | float | bool) else None
+        yield {"name": field.name, "type": str(field.type), "default": plain_default}
 
 
-def plan_preset(_: Session, args: dict[str, Any]) -> Reply:
+def plan_preset(_: Session, args: dict[str, Any]) -> Answer:
     """The changes that make a configuration one for a model on a card of so many GB.
 
     `card` 0 is no card of the table: what `frisket init` writes for the model. Data, regions,
@@ -96,17 +96,17 @@ def plan_preset(_: Session, args: dict[str, Any]) -> Reply:
     rows = [row for row in read_recipes() if (row.family, row.variant) == (family, variant)]
     recipe = next((row for row in rows if row.card == card), None)
     if card and recipe is None:
-        known = ", ".join(f"{row.card}" for row in rows) or "none"
-        raise ValueError(f"{family} {variant} has no preset for {card} GB; there are: {known}")
+        cards = ", ".join(f"{row.card}" for row in rows) or "none"
+        raise ValueError(f"{family} {variant} has no preset for {card} GB; there are: {cards}")
     changes = list(_list_changes(family, variant, recipe, args))
-    return Reply({"changes": changes, "peak_gib": recipe.peak if recipe else None})
+    return Answer({"changes": changes, "peak_gib": recipe.peak if recipe else None})
 
 
 def _list_changes(
     family: str, variant: str, recipe: Recipe | None, args: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     shelf = FAMILIES.load(family)
-    card, usual = shelf.variants[variant], Model()
+    card, usual_model = shelf.variants[variant], Model()
     precision = suggest_precision(shelf.suggestions).get("precision", Run().precision)
     memory = build_memory(family, variant, "frisket.toml", recipe)
     tables: dict[tuple[str, ...], dict[str, Any]] = {
@@ -114,13 +114,13 @@ def _list_changes(
         ("memory",): {**(recipe.memory if recipe else {}), **(memory.unwrap() if memory else {})},
         ("run",): {"precision": precision, "batch": recipe.batch if recipe else 1},
     }
-    defaults = {"model": usual, "memory": Memory(), "run": Run()}
+    defaults = {"model": usual_model, "memory": Memory(), "run": Run()}
     reset = {"model": ("source", "revision", "experts"), "memory": tuple(Memory.model_fields)}
     for (section,), values in tables.items():
-        chosen = dict.fromkeys(reset.get(section, ()), None) | values
-        for name, value in chosen.items():
-            plain = getattr(defaults[section], name)
-            if value is None or (value == plain and name not in ("family", "variant")):
+        settings = dict.fromkeys(reset.get(section, ()), None) | values
+        for name, value in settings.items():
+            plain_value = getattr(defaults[section], name)
+            if value is None or (value == plain_value and name not in ("family", "variant")):
                 yield {"key": [section, name], "remove": True, "maybe": True}
             else:
                 yield {"key": [section, name], "value": value}

@@ -18,28 +18,28 @@ from frisket.recipes.masks.footage import (
     write_footage,
 )
 from frisket.recipes.masks.track import load_carrier
-from frisket.recipes.serve.session import Operation, Reply, Session
+from frisket.recipes.serve.session import Answer, Operation, Session
 
-HELD = 16 << 20  # bytes of frames a reader of masks keeps: every frame of ours is whole
+HELD_BYTES = 16 << 20  # bytes of frames a reader of masks keeps: every frame of ours is whole
 OFTEN = 8  # frames between two words of progress of what is quick
 
 
-def read_frame(session: Session, args: dict[str, Any]) -> Reply:
+def read_frame(session: Session, args: dict[str, Any]) -> Answer:
     """{footage, frame}: the planes of a frame as its files have it, one after the other."""
     footage = MaskFootage.parse(args["footage"])
     planes = footage.read_planes(int(args["frame"]), _open_kept(session, footage))
     body = b"".join(np.ascontiguousarray(plane).tobytes() for plane in planes.values())
-    return Reply({"keys": list(planes), "height": footage.height, "width": footage.width}, body)
+    return Answer({"keys": list(planes), "height": footage.height, "width": footage.width}, body)
 
 
-def measure(session: Session, args: dict[str, Any]) -> Reply:
+def measure(session: Session, args: dict[str, Any]) -> Answer:
     """{footage}: how much of each frame each id covers."""
     footage = MaskFootage.parse(args["footage"])
     coverage = measure_coverage(footage, _report_often(session, "coverage", footage.frames))
-    return Reply({"shares": coverage.dump()})
+    return Answer({"shares": coverage.dump()})
 
 
-def write(session: Session, args: dict[str, Any]) -> Reply:
+def write(session: Session, args: dict[str, Any]) -> Answer:
     """{footage, targets, drafts, comment}: the whole mask, written; what it covers."""
     footage = MaskFootage.parse(args["footage"])
     coverage = write_footage(
@@ -49,10 +49,10 @@ def write(session: Session, args: dict[str, Any]) -> Reply:
         str(args["comment"]),
         _report_often(session, "mask", footage.frames),
     )
-    return Reply({"shares": coverage.dump()})
+    return Answer({"shares": coverage.dump()})
 
 
-def track(session: Session, args: dict[str, Any]) -> Reply:
+def track(session: Session, args: dict[str, Any]) -> Answer:
     """{footage, keys, first, last, direction, kept, backend, model, device}: drafts of the range.
 
     Each is told as it is there, as progress "FRAME CONFIDENCE". `kept` are frames painted by hand:
@@ -67,22 +67,24 @@ def track(session: Session, args: dict[str, Any]) -> Reply:
         note = drafts.list_notes().get(frame) if drafts else None
         return frame not in args["kept"] and (note is None or note.maker != "hand")
 
-    def report(frame: int, done: int, confidence: float) -> None:
-        session.progress(f"{frame} {confidence}", done, request.last - request.first + 1)
+    def report(frame: int, count: int, confidence: float) -> None:
+        session.report_progress(f"{frame} {confidence}", count, request.last - request.first + 1)
 
     session.check()
     tracked = track_footage(
         footage, request, carrier, _open_kept(session, footage), report, is_wanted
     )
-    return Reply({"tracked": tracked})
+    return Answer({"tracked": tracked})
 
 
-def blend(session: Session, args: dict[str, Any]) -> Reply:
+def blend(session: Session, args: dict[str, Any]) -> Answer:
     """{footage, first, last, kept}: the frames between two keyframes drawn by their shapes."""
     footage = MaskFootage.parse(args["footage"])
-    opened = _open_kept(session, footage)
-    drawn = blend_footage(footage, int(args["first"]), int(args["last"]), opened, args["kept"])
-    return Reply({"drawn": drawn})
+    open_file = _open_kept(session, footage)
+    drawn_frames = blend_footage(
+        footage, int(args["first"]), int(args["last"]), open_file, args["kept"]
+    )
+    return Answer({"drawn": drawn_frames})
 
 
 def _open_kept(session: Session, footage: MaskFootage) -> OpenReader:
@@ -93,7 +95,7 @@ def _open_kept(session: Session, footage: MaskFootage) -> OpenReader:
         stat = path.stat()
         key = ("mask reader", str(path), stat.st_mtime_ns, stat.st_size, reading)
         reader: FrameReader = session.cache.get(
-            key, lambda: (open_reader(path, reading, HELD), HELD)
+            key, lambda: (open_reader(path, reading, HELD_BYTES), HELD_BYTES)
         )
         return reader
 
@@ -101,10 +103,10 @@ def _open_kept(session: Session, footage: MaskFootage) -> OpenReader:
 
 
 def _report_often(session: Session, stage: str, total: int) -> ReportFrame:
-    def report(_: int, done: int, __: float) -> None:
+    def report(_: int, count: int, __: float) -> None:
         session.check()
-        if done % OFTEN == 0 or done == total:
-            session.progress(stage, done, total)
+        if count % OFTEN == 0 or count == total:
+            session.report_progress(stage, count, total)
 
     return report
 

@@ -11,8 +11,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from frisket.media.frames import Media, probe
-from frisket.media.seeking import HELD, FrameReader, VideoReader, open_reader
-from frisket.recipes.serve.session import Operation, Reply, Session
+from frisket.media.seeking import HELD_BYTES, FrameReader, VideoReader, open_reader
+from frisket.recipes.serve.session import Answer, Operation, Session
 
 PictureForm = Literal["jpeg", "webp", "png"]
 QUALITY = {"jpeg": 90, "webp": 82}
@@ -30,7 +30,7 @@ def _stamp_file(path: Path) -> tuple[str, int, int]:
 def open_clip(session: Session, path: Path) -> FrameReader:
     """The reader of a clip, kept open between requests."""
     reader: FrameReader = session.cache.get(
-        ("reader", *_stamp_file(path)), lambda: (open_reader(path), HELD)
+        ("reader", *_stamp_file(path)), lambda: (open_reader(path), HELD_BYTES)
     )
     return reader
 
@@ -41,14 +41,14 @@ def describe_clip(session: Session, path: Path) -> Media:
     return media
 
 
-def read_info(session: Session, args: dict[str, Any]) -> Reply:
+def read_info(session: Session, args: dict[str, Any]) -> Answer:
     """{path}: frames, size in pixels as seen, rate, and when frames begin where that varies."""
     path = Path(args["path"])
     media = describe_clip(session, path)
     reader = open_clip(session, path)
     reader.read(0)
     times = media.times if media.clock.variable else None
-    return Reply(
+    return Answer(
         {
             "frames": media.frames,
             "width": media.width,
@@ -62,7 +62,7 @@ def read_info(session: Session, args: dict[str, Any]) -> Reply:
     )
 
 
-def read_frame(session: Session, args: dict[str, Any]) -> Reply:
+def read_frame(session: Session, args: dict[str, Any]) -> Answer:
     """{path, index, width?, form?}: one frame as a picture, no wider than `width` (0: as it is).
 
     "png" holds the pixels as the trainer has them; "jpeg" and "webp" are for looking at.
@@ -76,10 +76,10 @@ def read_frame(session: Session, args: dict[str, Any]) -> Reply:
         return body, len(body)
 
     body: bytes = session.cache.get(("frame", *_stamp_file(path), index, width, form), make)
-    return Reply({"form": form}, body)
+    return Answer({"form": form}, body)
 
 
-def read_strip(session: Session, args: dict[str, Any]) -> Reply:
+def read_strip(session: Session, args: dict[str, Any]) -> Answer:
     """{path, count, height}: a film strip in rows of ROW tiles, and the frame each tile shows.
 
     Tiles lie evenly; where frames before a tile's own would have to be decoded, the start frame
@@ -88,14 +88,14 @@ def read_strip(session: Session, args: dict[str, Any]) -> Reply:
     path = Path(args["path"])
     count, height = min(int(args["count"]), MOST_TILES), int(args["height"])
     media, reader = describe_clip(session, path), open_clip(session, path)
-    wanted_frames = _spread_frames(media.frames, count)
+    wanted_frames = _choose_frames(media.frames, count)
     reach = max(media.frames // (2 * len(wanted_frames)), 1)
     shown_frames = [_find_near(reader, index, reach) for index in wanted_frames]
     width = max(round(media.width * height / media.height), 1)
     rows = math.ceil(len(shown_frames) / ROW)
     sheet = np.zeros((rows * height, min(len(shown_frames), ROW) * width, 3), np.uint8)
     for place, index in enumerate(shown_frames):
-        session.progress("filmstrip", place, len(shown_frames))
+        session.report_progress("filmstrip", place, len(shown_frames))
         picture = np.asarray(reader.read(index), np.uint8)
         tile = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
         top, left = place // ROW * height, place % ROW * width
@@ -107,10 +107,10 @@ def read_strip(session: Session, args: dict[str, Any]) -> Reply:
         "height": height,
         "row": ROW,
     }
-    return Reply(value, encode_picture(sheet, "webp"))
+    return Answer(value, encode_picture(sheet, "webp"))
 
 
-def _spread_frames(frames: int, count: int) -> list[int]:
+def _choose_frames(frames: int, count: int) -> list[int]:
     """At most `count` frames, each in the middle of the stretch it stands for."""
     count = max(min(count, frames), 1)
     return [min(int((place + 0.5) * frames / count), frames - 1) for place in range(count)]

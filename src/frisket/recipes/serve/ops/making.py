@@ -12,13 +12,13 @@ from frisket.maskgen.vision.loading import find_cached
 from frisket.recipes.masks.make import make_masks
 from frisket.recipes.masks.propose import name_backend
 from frisket.recipes.masks.request import device_of
-from frisket.recipes.serve.session import Reply, Session
+from frisket.recipes.serve.session import Answer, Session
 
 MODULES = {"faces": "insightface"}  # of an extra, the module that tells whether it is installed
 MOST_PHRASES = 12  # examples of phrases by region
 
 
-def list_backends(_session: Session, args: dict[str, Any]) -> Reply:
+def list_backends(_session: Session, args: dict[str, Any]) -> Answer:
     """Every backend and composition that can stand first, and what is missing for it here.
 
     Args: folders (backend to its weights), models (folders whose backend is looked up).
@@ -26,8 +26,8 @@ def list_backends(_session: Session, args: dict[str, Any]) -> Reply:
     folders = {str(name): str(path) for name, path in (args.get("folders") or {}).items()}
     for folder in args.get("models") or []:
         folders.setdefault(name_backend(Path(folder)), str(folder))
-    names = [*COMPOSITIONS, *(name for name in BACKENDS.names() if _stands_first(name))]
-    return Reply(
+    names = [*COMPOSITIONS, *(name for name in BACKENDS.names() if _is_front(name))]
+    return Answer(
         {
             "backends": [_describe(name, folders) for name in names],
             "folders": folders,
@@ -36,7 +36,7 @@ def list_backends(_session: Session, args: dict[str, Any]) -> Reply:
     )
 
 
-def plan_making(session: Session, args: dict[str, Any]) -> Reply:
+def plan_making(session: Session, args: dict[str, Any]) -> Answer:
     """A dry run: how many clips there are to do, what is looked for, what should be known."""
     typed: dict[tuple[str | int, ...], tuple[Any, str]] = {
         ("folder",): (Path(args["folder"]), ""),
@@ -50,7 +50,7 @@ def plan_making(session: Session, args: dict[str, Any]) -> Reply:
         typed["maskgen", "output"] = (args["output"], "")
     if args.get("config"):
         typed["config",] = (Path(args["config"]), "")
-    session.progress("reading captions", 0, 1)
+    session.report_progress("reading captions", 0, 1)
     result = make_masks(read_request(MaskRequest, typed))
     regions: dict[str, dict[str, int]] = {name: {} for name in result.regions}
     for prompts in result.prompts.values():
@@ -58,7 +58,7 @@ def plan_making(session: Session, args: dict[str, Any]) -> Reply:
             table = regions.setdefault(region, {})
             for phrase in phrases:
                 table[phrase] = table.get(phrase, 0) + 1
-    return Reply(
+    return Answer(
         {
             "counts": dict(result.counts),
             "messages": result.messages,
@@ -71,7 +71,7 @@ def plan_making(session: Session, args: dict[str, Any]) -> Reply:
     )
 
 
-def _stands_first(name: str) -> bool:
+def _is_front(name: str) -> bool:
     try:
         find_front_role(name)
     except ValueError:

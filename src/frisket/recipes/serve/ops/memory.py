@@ -6,7 +6,7 @@ from typing import Any
 from frisket.config.load import load, read
 from frisket.config.tree import Config
 from frisket.families.base import WeightsNotFound
-from frisket.recipes.serve.session import Reply, Session
+from frisket.recipes.serve.session import Answer, Session
 from frisket.runs.memory.estimate import Prediction, Unpredictable, predict
 from frisket.runs.memory.report import (
     CARDS,
@@ -25,7 +25,7 @@ from frisket.training.memory.plan import MemoryPlan, check
 PARTS = ("weights", "adapter", "optimizer", "gradients", "activations")
 
 
-def estimate_memory(session: Session, args: dict[str, Any]) -> Reply:
+def estimate_memory(session: Session, args: dict[str, Any]) -> Answer:
     """The parts of a `text` at `path` in MiB, and which switches make it fit `room_mib`.
 
     `measured` {config, peak_mib} is an earlier run of the same model on a card: `factor` is what it
@@ -33,11 +33,11 @@ def estimate_memory(session: Session, args: dict[str, Any]) -> Reply:
     """
     config, _ = read(Path(str(args["path"])), text=str(args["text"]))
     check(MemoryPlan(**config.memory.model_dump()), adapter=config.lora.kind)
-    session.progress("rehearsing a step on shapes", 0, 1)
+    session.report_progress("rehearsing a step on shapes", 0, 1)
     try:
         prediction = predict(config)
     except (WeightsNotFound, Unpredictable) as error:
-        return Reply({"unknown": str(error)})
+        return Answer({"unknown": str(error)})
     factor = _measure_factor(args.get("measured"))
     value = describe_prediction(prediction) | {"factor": factor, "unknown": ""}
     room = args.get("room_mib")
@@ -46,7 +46,7 @@ def estimate_memory(session: Session, args: dict[str, Any]) -> Reply:
         changes = fits(config, float(room) / (factor or 1.0), predict)
         value["changes"] = [_describe_change(change, cost) for cost, change in changes if change]
         value["enough"] = not changes or bool(changes[-1][1])
-    return Reply(value)
+    return Answer(value)
 
 
 def describe_prediction(prediction: Prediction) -> dict[str, Any]:
@@ -76,18 +76,18 @@ def _describe_change(change: dict[str, Any], cost: str) -> dict[str, Any]:
     }
 
 
-def _measure_factor(measured: Any) -> float | None:
+def _measure_factor(measurement: Any) -> float | None:
     """Measured peak over foretold peak of an earlier run; None where either is not known."""
-    if not measured:
+    if not measurement:
         return None
     try:
-        foretold = predict(load(Path(str(measured["config"])))).total
+        foretold = predict(load(Path(str(measurement["config"])))).total
     except (ValueError, OSError, ImportError, WeightsNotFound, Unpredictable):
         return None
-    return float(measured["peak_mib"]) / (foretold * SLACK) if foretold > 0 else None
+    return float(measurement["peak_mib"]) / (foretold * SLACK) if foretold > 0 else None
 
 
-def list_savings(session: Session, args: dict[str, Any]) -> Reply:
+def list_savings(session: Session, args: dict[str, Any]) -> Answer:
     """What each switch alone would save of a `text` at `path`, in MiB, and what it costs."""
     config, _ = read(Path(str(args["path"])), text=str(args["text"]))
     now = predict(config)
@@ -98,11 +98,11 @@ def list_savings(session: Session, args: dict[str, Any]) -> Reply:
     }
     rows = []
     for number, (cost, change) in enumerate(reversed(switches.values())):
-        session.progress("rehearsing each switch", number, len(switches))
+        session.report_progress("rehearsing each switch", number, len(switches))
         saved = _measure_saving(config, change, now)
         if saved is not None:
             rows.append(_describe_change(change, cost) | {"saves": saved})
-    return Reply({"switches": rows, "need": estimate_need(now)})
+    return Answer({"switches": rows, "need": estimate_need(now)})
 
 
 def _measure_saving(config: Config, change: dict[str, Any], now: Prediction) -> float | None:

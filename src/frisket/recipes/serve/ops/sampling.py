@@ -5,17 +5,17 @@ from typing import Any
 
 from frisket.config.load import load
 from frisket.families.base import FAMILIES
-from frisket.recipes.serve.session import Reply, Session
+from frisket.recipes.serve.session import Answer, Session
 
 
-def read_defaults(_: Session, args: dict[str, Any]) -> Reply:
+def read_defaults(_: Session, args: dict[str, Any]) -> Answer:
     """Size in pixels, frames, steps and guidance of the model in `config`, under its [preview]."""
     config = load(Path(args["config"]))
     family = FAMILIES.load(config.model.family)
     name = config.model.variant or family.default
     card = family.variants[name]
     preview = config.preview
-    return Reply(
+    return Answer(
         {
             "family": family.name,
             "variant": name,

@@ -9,7 +9,7 @@ from typing import Any
 from frisket.maskgen.base import Box
 from frisket.media.frames import decode
 from frisket.recipes.masks.propose import Proposal, Proposer, SegmentPrompt, name_backend
-from frisket.recipes.serve.session import Reply, Session
+from frisket.recipes.serve.session import Answer, Session
 from frisket.shapes import Frames
 
 
@@ -33,7 +33,7 @@ class LoadedProposer:
 LOADED = LoadedProposer()
 
 
-def segment_points(session: Session, args: dict[str, Any]) -> Reply:
+def segment_points(session: Session, args: dict[str, Any]) -> Answer:
     """Candidates for clicks and a box.
 
     Args: clip, frame; points [[x, y, inside], ...] and box [left, top, right, bottom] in pixels;
@@ -47,7 +47,7 @@ def segment_points(session: Session, args: dict[str, Any]) -> Reply:
     )
     backend = proposer.choose_pointer(str(args.get("backend") or "auto"))
     picture = _read_picture(session, args)
-    session.progress("looking at the picture", 0, 1)
+    session.report_progress("looking at the picture", 0, 1)
     key = ("embedding", backend, LOADED.key, *_stamp(args))
 
     def encode() -> tuple[Any, int]:
@@ -59,16 +59,16 @@ def segment_points(session: Session, args: dict[str, Any]) -> Reply:
     return _pack(proposer.point(picture, prompt, backend, embedding))
 
 
-def segment_text(session: Session, args: dict[str, Any]) -> Reply:
+def segment_text(session: Session, args: dict[str, Any]) -> Answer:
     """Candidates for words, `text`; the rest as `segment_points`."""
     proposer = _get_proposer(args)
     backend = proposer.choose_text(str(args.get("backend") or "auto"))
     picture = _read_picture(session, args)
-    session.progress(f"looking for {str(args['text'])[:80]}", 0, 1)
+    session.report_progress(f"looking for {str(args['text'])[:80]}", 0, 1)
     return _pack(proposer.ground(picture, SegmentPrompt(text=str(args["text"])), backend))
 
 
-def list_backends(_session: Session, args: dict[str, Any]) -> Reply:
+def list_backends(_session: Session, args: dict[str, Any]) -> Answer:
     """Which backend is clicked and which reads words here; why none does, where none does."""
     proposer = _get_proposer(args)
     value: dict[str, Any] = {"points": proposer.choose_pointer(), "device": proposer.device}
@@ -76,7 +76,7 @@ def list_backends(_session: Session, args: dict[str, Any]) -> Reply:
         value["text"] = proposer.choose_text()
     except ValueError as error:
         value |= {"text": None, "text_missing": str(error)}
-    return Reply(value)
+    return Answer(value)
 
 
 def _get_proposer(args: dict[str, Any]) -> Proposer:
@@ -107,7 +107,7 @@ def _stamp(args: dict[str, Any]) -> tuple[Any, ...]:
     return args["clip"], stat.st_mtime_ns, stat.st_size, int(args.get("frame", 0))
 
 
-def _pack(proposal: Proposal) -> Reply:
+def _pack(proposal: Proposal) -> Answer:
     parts = [
         zlib.compress(candidate.mask.numpy().tobytes(), 1) for candidate in proposal.candidates
     ]
@@ -121,7 +121,7 @@ def _pack(proposal: Proposal) -> Reply:
         "lengths": [len(part) for part in parts],
         "size": [masks[0].shape[1], masks[0].shape[0]] if masks else None,
     }
-    return Reply(value, b"".join(parts))
+    return Answer(value, b"".join(parts))
 
 
 OPS = {

@@ -4,6 +4,7 @@ import unicodedata
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from frisket.inspection.lens.view import (
 from frisket.media.files import ClipFiles, find
 from frisket.media.frames import Media, probe
 from frisket.media.paths import IMAGES, LEGEND, VIDEOS
-from frisket.recipes.serve.session import Reply, Session
+from frisket.recipes.serve.session import Answer, Session
 from frisket.shapes import Plane
 
 MOST_PIXELS = 1 << 26  # of a label map: 8192 x 8192
@@ -48,7 +49,7 @@ class PaintedMask:
     soft: Mapping[str, Plane]
 
 
-def see_weights(session: Session, args: dict[str, Any]) -> Reply:
+def see_weights(session: Session, args: dict[str, Any]) -> Answer:
     """The weights and coverage of one clip's window, and what is lost of the mask.
 
     Args: config, number (of its [[data]]), clip, name; t; frame; weights and resolution to try;
@@ -66,7 +67,7 @@ def see_weights(session: Session, args: dict[str, Any]) -> Reply:
     window = open_window(lens, clip, files.name, masks, frame, media)
     session.check()
     if painted is None and not window.masked:
-        return Reply({"masked": False, "trained": _spell_unmasked(lens)})
+        return Answer({"masked": False, "trained": _spell_unmasked(lens)})
     return _answer(session, lens, window, painted, frame, float(args.get("t", 0.0)))
 
 
@@ -77,7 +78,7 @@ def _answer(
     painted: PaintedMask | None,
     frame: int,
     level: float,
-) -> Reply:
+) -> Answer:
     picks = window.geometry.picks
     at = picks.index(frame) if frame in picks else 0
     single = replace(window, geometry=replace(window.geometry, picks=picks[at : at + 1]))
@@ -105,7 +106,7 @@ def _answer(
         "picked": frame in picks,
         "faults": [asdict(fault) for fault in faults],
     }
-    return Reply(value, body)
+    return Answer(value, body)
 
 
 def _describe(
@@ -152,12 +153,12 @@ def _open_lens(session: Session, args: dict[str, Any]) -> Lens:
     legends = tuple(_stamp(place / LEGEND) for place in places)
     key = ("config", *_stamp(path), legends)
     config = session.cache.get(key, lambda: (load(path), 1 << 16))
-    tried = (number, tuple(sorted(weights.items())), resolution)
+    settings = (number, tuple(sorted(weights.items())), resolution)
 
     def make() -> tuple[Lens, int]:
         return open_lens(config, number, weights=weights, resolution=resolution), 1 << 14
 
-    lens: Lens = session.cache.get(("lens", key, tried), make)
+    lens: Lens = session.cache.get(("lens", key, settings), make)
     return lens
 
 
@@ -180,13 +181,12 @@ def _pair(masking: Masking, clips: Path, clip: Path, name: str) -> dict[str, Pat
     folders = dict(masking.folders)
     if masking.source == "sidecar":
         folders, ends = {"": clips}, [".mask", "-masklabel"]
+    stems = [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
+    suffixes = ("", *IMAGES, *VIDEOS) if masking.source != "sidecar" else (*IMAGES, *VIDEOS)
+    names = ["".join(parts) for parts in product(stems, ends, suffixes)]
     mask_paths: dict[str, Path] = {}
     for region, folder in folders.items():
-        stems = [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
-        suffixes = ("", *IMAGES, *VIDEOS) if masking.source != "sidecar" else (*IMAGES, *VIDEOS)
-        paths = [
-            folder / f"{stem}{e}{suffix}" for stem in stems for e in ends for suffix in suffixes
-        ]
+        paths = (folder / file_name for file_name in names)
         path = next((path for path in paths if path != clip and path.exists()), None)
         if path is not None:
             mask_paths[region] = path
@@ -244,15 +244,11 @@ def read_painted(body: bytes, args: dict[str, Any]) -> PaintedMask:
         raise BadLabels(f"a mask of {width} x {height} pixels; up to {MOST_PIXELS} pixels can be")
     soft_names = [str(name) for name in args.get("soft") or []]
     lengths = [int(length) for length in args.get("lengths") or [len(body)]]
-    parts: list[Tensor] = []
-    start = 0
-    for length in lengths:
-        parts.append(_inflate(body[start : start + length], width, height))
-        start += length
-    hard = len(parts) - len(soft_names)
-    if hard not in (0, 1) or start != len(body):
-        raise BadLabels(f"a mask of {len(parts)} parts for the planes {soft_names}")
-    legend = {str(name): int(index) for name, index in (args.get("legend") or {}).items()}
+    hard = len(lengths) - len(soft_names)
+    if hard not in (0, 1) or sum(lengths) != len(body):
+        raise BadLabels(f"a mask of {len(lengths)} parts for the planes {soft_names}")
+    parts = _unpack_parts(body, lengths, width, height)
+    legend = _read_legend(args)
     soft = zip(soft_names, parts[hard:], strict=True)
     return PaintedMask(
         parts[0] if hard else None,
@@ -261,7 +257,20 @@ def read_painted(body: bytes, args: dict[str, Any]) -> PaintedMask:
     )
 
 
-def _inflate(data: bytes, width: int, height: int) -> Tensor:
+def _read_legend(args: dict[str, Any]) -> dict[str, int]:
+    return {str(name): int(index) for name, index in (args.get("legend") or {}).items()}
+
+
+def _unpack_parts(body: bytes, lengths: list[int], width: int, height: int) -> list[Tensor]:
+    """One plane for each length of deflated bytes, one behind the other."""
+    starts = accumulate(lengths, initial=0)
+    return [
+        _unpack_plane(body[start : start + length], width, height)
+        for start, length in zip(starts, lengths, strict=False)
+    ]
+
+
+def _unpack_plane(data: bytes, width: int, height: int) -> Tensor:
     stream = zlib.decompressobj()
     try:
         pixels = stream.decompress(data, width * height + 1)

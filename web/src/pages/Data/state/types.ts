@@ -1,4 +1,4 @@
-/** What the server says of a data set; see studio/routes/clips.py. */
+/** What the server says of a data set; see studio/routes/data/clips.py. */
 
 export interface Row {
   id: string;

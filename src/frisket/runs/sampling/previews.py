@@ -16,8 +16,8 @@ from frisket.inference.methods.tara import Tara
 from frisket.inference.methods.words import PromptPhrases
 from frisket.inference.sample_specs import check
 from frisket.runs.methods.focusing import locate_focus
-from frisket.runs.sampler import embed_prompts, load_waiting, plan_of
-from frisket.runs.samples import build_preview_specs, write_grid
+from frisket.runs.sampling.sampler import embed_prompts, load_waiting, plan_of
+from frisket.runs.sampling.samples import build_preview_specs, write_grid
 from frisket.training.memory import plan as memory_plan
 
 

@@ -4,7 +4,7 @@ import time
 from typing import Annotated, Any
 from uuid import uuid4
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field, StringConstraints
 
 from frisket.studio.jobs.spec import JobSpec
@@ -16,7 +16,7 @@ from frisket.studio.runs.commands import (
     list_options,
     spell_command,
 )
-from frisket.studio.runs.index import Run, open_index
+from frisket.studio.runs.index import RunFolder, open_index
 from frisket.studio.runs.reports import (
     COMPARISONS,
     describe_report,
@@ -26,25 +26,24 @@ from frisket.studio.runs.reports import (
 )
 from frisket.studio.runs.samples import collect_samples, list_previews
 from frisket.studio.runs.settings import compare_clips, compare_settings
-from frisket.studio.state import Studio, get_studio
+from frisket.studio.state import OpenStudio, Studio
 from frisket.studio.workspace import UnknownId
 
 router = APIRouter()
 MOST_RUNS = 6
-Id = Annotated[str, StringConstraints(pattern="^[0-9a-f]{18}$")]
-Here = Annotated[Studio, Depends(get_studio)]
-Chosen = Annotated[list[Id], Query(alias="run", min_length=1, max_length=MOST_RUNS)]
-Words = Annotated[str, StringConstraints(max_length=2000)]
+ComparedRun = Annotated[str, StringConstraints(pattern="^[0-9a-f]{18}$")]
+ComparedRuns = Annotated[list[ComparedRun], Query(alias="run", min_length=1, max_length=MOST_RUNS)]
+ReportWords = Annotated[str, StringConstraints(max_length=2000)]
 
 
-def pick_runs(studio: Studio, ids: list[str]) -> list[Run]:
+def pick_runs(studio: Studio, ids: list[str]) -> list[RunFolder]:
     """The runs of some ids, each once, in their order; UnknownId."""
     index = open_index(studio.workspace)
     return [index.get(run_id) for run_id in dict.fromkeys(ids)]
 
 
 @router.get("/compare/settings")
-def read_settings(studio: Here, ids: Chosen) -> dict[str, Any]:
+def read_settings(studio: OpenStudio, ids: ComparedRuns) -> dict[str, Any]:
     """What tells the runs apart: keys of their settings, and their clips and masks."""
     index, runs = open_index(studio.workspace), pick_runs(studio, ids)
     trees = [index.read_settings(run) for run in runs]
@@ -57,7 +56,7 @@ def read_settings(studio: Here, ids: Chosen) -> dict[str, Any]:
 
 
 @router.get("/compare/samples")
-def read_samples(studio: Here, ids: Chosen) -> dict[str, Any]:
+def read_samples(studio: OpenStudio, ids: ComparedRuns) -> dict[str, Any]:
     """Pictures of the runs: previews by step, samples, and those of the newest common report."""
     index, runs = open_index(studio.workspace), pick_runs(studio, ids)
     report = find_report(runs, studio.home)
@@ -70,7 +69,7 @@ def read_samples(studio: Here, ids: Chosen) -> dict[str, Any]:
 
 
 @router.get("/compare/report")
-def read_report(studio: Here, ids: Chosen) -> dict[str, Any]:
+def read_report(studio: OpenStudio, ids: ComparedRuns) -> dict[str, Any]:
     """The newest report that measures these runs together; `report` is null where none does."""
     runs = pick_runs(studio, ids)
     report = find_report(runs, studio.home)
@@ -81,16 +80,16 @@ def read_report(studio: Here, ids: Chosen) -> dict[str, Any]:
 
 
 @router.get("/compare/attention")
-def read_attentions(studio: Here, ids: Chosen) -> dict[str, Any]:
+def read_attentions(studio: OpenStudio, ids: ComparedRuns) -> dict[str, Any]:
     """Where the words of each run look, of those that `frisket attend` has looked at."""
     return {"runs": [(run.id, read_attention(run)) for run in pick_runs(studio, ids)]}
 
 
 @router.get("/compare/reports/{report_id}/file/{token}")
 def read_report_file(
-    studio: Here,
-    report_id: Annotated[Id, Path()],
-    token: Annotated[Id, Path()],
+    studio: OpenStudio,
+    report_id: Annotated[ComparedRun, Path()],
+    token: Annotated[ComparedRun, Path()],
 ) -> Response:
     """A picture or page of a report."""
     runs = open_index(studio.workspace).look() or open_index(studio.workspace).refresh()
@@ -103,10 +102,10 @@ def read_report_file(
 class EvaluateForm(PageForm):
     """Runs to be measured together."""
 
-    runs: Annotated[list[Id], Field(min_length=1, max_length=MOST_RUNS)]
+    runs: Annotated[list[ComparedRun], Field(min_length=1, max_length=MOST_RUNS)]
     seeds: Annotated[int, Field(ge=1, le=64)] = 8
     draws: Annotated[int, Field(ge=1, le=64)] = 4
-    prompts: Annotated[list[Words], Field(max_length=32)] = Field(default_factory=list)
+    prompts: Annotated[list[ReportWords], Field(max_length=32)] = Field(default_factory=list)
     samples: bool = True
     dry: bool = False  # the command alone: nothing is started
 
@@ -114,14 +113,14 @@ class EvaluateForm(PageForm):
 class AttendForm(PageForm):
     """A run to be looked into."""
 
-    run: Id
-    phrases: Annotated[list[Words], Field(max_length=16)] = Field(default_factory=list)
+    run: ComparedRun
+    phrases: Annotated[list[ReportWords], Field(max_length=16)] = Field(default_factory=list)
     limit: Annotated[int, Field(ge=1, le=64)] = 8
     dry: bool = False
 
 
 @router.post("/compare/evaluate")
-def start_evaluation(studio: Here, form: EvaluateForm) -> dict[str, Any]:
+def start_evaluation(studio: OpenStudio, form: EvaluateForm) -> dict[str, Any]:
     """Measure runs together: `frisket evaluate` as a job; its report is found by `/report`."""
     runs = pick_runs(studio, form.runs)
     lacking = [run.name for run in runs if run.lora is None]
@@ -139,7 +138,7 @@ def start_evaluation(studio: Here, form: EvaluateForm) -> dict[str, Any]:
 
 
 @router.post("/compare/attend")
-def start_attention(studio: Here, form: AttendForm) -> dict[str, Any]:
+def start_attention(studio: OpenStudio, form: AttendForm) -> dict[str, Any]:
     """Look where the words of one run look: `frisket attend` as a job."""
     (run,) = pick_runs(studio, [form.run])
     phrases = [check_text("phrase", phrase) for phrase in form.phrases if phrase.strip()]
@@ -148,7 +147,7 @@ def start_attention(studio: Here, form: AttendForm) -> dict[str, Any]:
 
 
 def _start(
-    studio: Studio, kind: str, title: str, argv: list[str], runs: list[Run], *, dry: bool
+    studio: Studio, kind: str, title: str, argv: list[str], runs: list[RunFolder], *, dry: bool
 ) -> dict[str, Any]:
     """Queue a command about runs; with `dry` only say what it is."""
     if dry:

@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from frisket.studio.sets.index import SetIndexes, get_indexes
+from frisket.studio.sets.index import OpenIndexes
 from frisket.studio.sets.uploads import (
     LARGEST,
     SPARE,
@@ -21,8 +21,6 @@ from frisket.studio.sets.uploads import (
 
 router = APIRouter()
 
-Indexes = Annotated[SetIndexes, Depends(get_indexes)]
-
 
 @router.get("/uploads/limits")
 def read_limits() -> dict[str, int]:
@@ -34,7 +32,7 @@ def read_limits() -> dict[str, int]:
 async def take_file(
     set_id: Annotated[str, Path(max_length=64)],
     request: Request,
-    indexes: Indexes,
+    indexes: OpenIndexes,
     name: Annotated[str, Query(min_length=1, max_length=1000)],
     kind: Literal["auto", "clip", "mask"] = "auto",
     last: bool = True,
@@ -47,23 +45,23 @@ async def take_file(
     plan = index.plan
     try:
         cleaned = clean_name(name)
-        chosen = choose_kind(plan, cleaned)
-        if kind == "mask" and chosen == "clip":
-            chosen = "mask"
-        if kind == "clip" and chosen == "mask":
-            chosen = "clip"
-        taken = {row.name for row in index.rows.values()} | indexes.arrivals(set_id)
-        path = await run_in_threadpool(choose_place, plan, chosen, cleaned, taken)
-        await receive(path, _read(request), chosen)
+        file_kind = choose_kind(plan, cleaned)
+        if kind == "mask" and file_kind == "clip":
+            file_kind = "mask"
+        if kind == "clip" and file_kind == "mask":
+            file_kind = "clip"
+        clip_names = {row.name for row in index.rows.values()} | indexes.list_arrivals(set_id)
+        path = await run_in_threadpool(choose_place, plan, file_kind, cleaned, clip_names)
+        await receive(path, _read(request), file_kind)
     except TooLarge as error:
         return JSONResponse({"error": str(error)}, 413)
     except BadUpload as error:
         return JSONResponse({"error": str(error)}, 422)
-    if chosen == "clip":
+    if file_kind == "clip":
         indexes.note_arrival(set_id, path.with_suffix("").name)
     if last:
-        await run_in_threadpool(indexes.renew, set_id)
-    return {"name": path.name, "kind": chosen, "renamed": path.name != cleaned}
+        await run_in_threadpool(indexes.refresh, set_id)
+    return {"name": path.name, "kind": file_kind, "renamed": path.name != cleaned}
 
 
 async def _read(request: Request) -> AsyncIterator[bytes]:

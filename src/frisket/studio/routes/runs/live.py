@@ -7,14 +7,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from fastapi import Path as FromPath
 
-from frisket.studio.live.curves import Axis, bucket_curves, measure_axis
+from frisket.studio.ids import RunId
+from frisket.studio.live.curves import Axis, measure_axis, reduce_curves
 from frisket.studio.live.runs import LiveRuns, get_live, measure_epoch, read_banner
 from frisket.studio.live.spikes import find_spikes, list_step_clips, rank_clips
-from frisket.studio.routes.runs import Here, RunId
-from frisket.studio.runs.index import Run, open_index
+from frisket.studio.runs.index import RunFolder, open_index
 from frisket.studio.runs.run_state import find_saved_step
 from frisket.studio.runs.samples import list_previews
-from frisket.studio.state import Studio
+from frisket.studio.state import OpenStudio, Studio
 from frisket.studio.workspace import UnknownId
 
 router = APIRouter(prefix="/runs/{run_id}")
@@ -25,13 +25,13 @@ SeriesName = Annotated[str, Query(max_length=200)]
 
 @router.get("/metrics")
 def read_metrics(
-    run_id: RunId, studio: Here, live: Live, x: Axis = "step", buckets: Buckets = 400
+    run_id: RunId, studio: OpenStudio, live: Live, x: Axis = "step", buckets: Buckets = 400
 ) -> dict[str, Any]:
     """Every number of the run over steps, epochs or minutes, in at most so many buckets."""
     run, settings = _find(studio, run_id)
     with live.read(run.folder) as tail:
         places = measure_axis(tail, x, measure_epoch(run.folder, settings))
-        curves = bucket_curves(tail, places, buckets)
+        curves = reduce_curves(tail, places, buckets)
         last = {name: column.values[-1] for name, column in tail.series.items()}
         about = {
             "lines": len(tail.steps),
@@ -45,20 +45,20 @@ def read_metrics(
 
 @router.get("/spikes")
 def read_spikes(
-    run_id: RunId, studio: Here, live: Live, name: SeriesName = "loss"
+    run_id: RunId, studio: OpenStudio, live: Live, name: SeriesName = "loss"
 ) -> dict[str, Any]:
     """Steps whose number stands out, the farthest first, with the clips that they drew."""
     run, _ = _find(studio, run_id)
     with live.read(run.folder) as tail:
         spikes = find_spikes(tail, name)
-        named = bool(len(tail.clips.rows))
+        has_clips = bool(len(tail.clips.rows))
     for spike in spikes:
         spike["clips"] = [_place_clip(studio, live, run, clip) for clip in spike["clips"]]
-    return {"spikes": spikes, "named": named}
+    return {"spikes": spikes, "named": has_clips}
 
 
 @router.get("/hard-clips")
-def read_hard_clips(run_id: RunId, studio: Here, live: Live) -> dict[str, Any]:
+def read_hard_clips(run_id: RunId, studio: OpenStudio, live: Live) -> dict[str, Any]:
     """Each clip by how many times the usual error at its noise levels it has."""
     run, _ = _find(studio, run_id)
     with live.read(run.folder) as tail:
@@ -68,12 +68,12 @@ def read_hard_clips(run_id: RunId, studio: Here, live: Live) -> dict[str, Any]:
 
 @router.get("/steps/{step}")
 def read_step(
-    run_id: RunId, step: Annotated[int, FromPath(ge=0)], studio: Here, live: Live
+    run_id: RunId, step: Annotated[int, FromPath(ge=0)], studio: OpenStudio, live: Live
 ) -> dict[str, Any]:
     """One step: its numbers, and the clips it drew; UnknownId for one that is not recorded."""
     run, _ = _find(studio, run_id)
     with live.read(run.folder) as tail:
-        rows = [row for row, known in enumerate(tail.steps) if known == step]
+        rows = [row for row, row_step in enumerate(tail.steps) if row_step == step]
         if not rows:
             raise UnknownId(f"{run.name} has no step {step} on record")
         values = {
@@ -83,12 +83,12 @@ def read_step(
             if row == rows[0] and math.isfinite(value)
         }
         clips = [clip for row in rows for clip in list_step_clips(tail, row)]
-    placed = [_place_clip(studio, live, run, clip) for clip in clips]
-    return {"step": step, "values": values, "clips": placed}
+    placed_clips = [_place_clip(studio, live, run, clip) for clip in clips]
+    return {"step": step, "values": values, "clips": placed_clips}
 
 
 @router.get("/watch")
-def read_watch(run_id: RunId, studio: Here) -> dict[str, Any]:
+def read_watch(run_id: RunId, studio: OpenStudio) -> dict[str, Any]:
     """What the run teaches and warned of, its previews, and where it would go on from."""
     run, settings = _find(studio, run_id)
     return {
@@ -98,25 +98,27 @@ def read_watch(run_id: RunId, studio: Here) -> dict[str, Any]:
     }
 
 
-def _find(studio: Studio, run_id: str) -> tuple[Run, dict[str, Any]]:
+def _find(studio: Studio, run_id: str) -> tuple[RunFolder, dict[str, Any]]:
     index = open_index(studio.workspace)
     run = index.get(run_id)
     return run, index.read_settings(run)
 
 
-def _place_clip(studio: Studio, live: LiveRuns, run: Run, clip: dict[str, Any]) -> dict[str, Any]:
+def _place_clip(
+    studio: Studio, live: LiveRuns, run: RunFolder, clip: dict[str, Any]
+) -> dict[str, Any]:
     """A clip of a step with its frames, crop and, where it is in this folder, its id."""
-    known, item = live.read_clips(run.folder), clip["item"]
-    entry = known[item] if 0 <= item < len(known) else {}
+    clips, item = live.read_clips(run.folder), clip["item"]
+    entry = clips[item] if 0 <= item < len(clips) else {}
     if entry.get("name") != clip["name"]:
         entry = {}
     path = str(entry.get("clip", ""))
-    here = live.find_clip(studio.workspace, run, Path(path)) if path else None
+    clip_here = live.find_clip(studio.workspace, run, Path(path)) if path else None
     return {
         **clip,
-        "id": here and here.id,
-        "set": here and here.set_id,
-        "video": bool(here and here.video),
+        "id": clip_here and clip_here.id,
+        "set": clip_here and clip_here.set_id,
+        "video": bool(clip_here and clip_here.video),
         "frames": entry.get("frames"),
         "crop": entry.get("crop"),
         "flip": bool(entry.get("flip")),

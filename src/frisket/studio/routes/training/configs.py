@@ -13,7 +13,7 @@ from frisket.disk.toml_lines import Key
 from frisket.disk.untrusted import CONFIG, BadText, parse_toml
 from frisket.studio.configs.check import check_text
 from frisket.studio.configs.compare import compare_configs
-from frisket.studio.configs.edit import CannotEdit, Change, apply_changes
+from frisket.studio.configs.edit import CannotEdit, TreeChange, apply_changes
 from frisket.studio.configs.files import (
     ChangedMeanwhile,
     create_config,
@@ -21,8 +21,8 @@ from frisket.studio.configs.files import (
     read_config,
     save_config,
 )
-from frisket.studio.routes.runs import Here
 from frisket.studio.runs.index import open_index
+from frisket.studio.state import OpenStudio
 from frisket.studio.workspace import make_id
 
 router = APIRouter()
@@ -80,13 +80,13 @@ def read_schema() -> dict[str, Any]:
 
 
 @router.post("/configs/check")
-def check_new(request: TextRequest, studio: Here) -> dict[str, Any]:
+def check_new(request: TextRequest, studio: OpenStudio) -> dict[str, Any]:
     """What is wrong with a text that is no file yet."""
     return check_text(request.text, studio.root / NEW).describe()
 
 
 @router.post("/configs")
-def create(request: CreateRequest, studio: Here) -> dict[str, Any]:
+def create(request: CreateRequest, studio: OpenStudio) -> dict[str, Any]:
     """Write a new file into the opened folder."""
     _refuse_other_text(request.text)
     path = create_config(studio.root, request.name, request.text)
@@ -94,32 +94,32 @@ def create(request: CreateRequest, studio: Here) -> dict[str, Any]:
 
 
 @router.get("/configs/{config_id}")
-def read(config_id: str, studio: Here) -> dict[str, Any]:
+def read(config_id: str, studio: OpenStudio) -> dict[str, Any]:
     """A file with its revision, and what is wrong with it."""
     return _describe(find_config(studio.root, config_id))
 
 
 @router.put("/configs/{config_id}")
-def save(config_id: str, request: SaveRequest, studio: Here) -> dict[str, Any]:
+def save(config_id: str, request: SaveRequest, studio: OpenStudio) -> dict[str, Any]:
     """Write a text over the revision it was made of; 409 with what is there now, if it is not."""
     path = find_config(studio.root, config_id)
     _refuse_other_text(request.text)
     try:
         revision = save_config(path, request.text, request.revision)
     except ChangedMeanwhile as error:
-        theirs = {"text": error.text, "revision": error.revision}
-        raise HTTPException(409, {"error": str(error), "theirs": theirs}) from error
+        their_text = {"text": error.text, "revision": error.revision}
+        raise HTTPException(409, {"error": str(error), "theirs": their_text}) from error
     return {"revision": revision, **check_text(request.text, path).describe()}
 
 
 @router.post("/configs/{config_id}/check")
-def check(config_id: str, request: TextRequest, studio: Here) -> dict[str, Any]:
+def check(config_id: str, request: TextRequest, studio: OpenStudio) -> dict[str, Any]:
     """What is wrong with a text, as the command line says it; nothing is written."""
     return check_text(request.text, find_config(studio.root, config_id)).describe()
 
 
 @router.post("/configs/{config_id}/edit")
-def edit(config_id: str, request: EditRequest, studio: Here) -> dict[str, Any]:
+def edit(config_id: str, request: EditRequest, studio: OpenStudio) -> dict[str, Any]:
     """The text with some keys changed, comments kept, and what is wrong with it then."""
     path = find_config(studio.root, config_id)
     text = request.text
@@ -127,13 +127,13 @@ def edit(config_id: str, request: EditRequest, studio: Here) -> dict[str, Any]:
         key: Key = tuple(change.key)
         if change.maybe and not _has(text, key):
             continue
-        wanted = Change(key, change.value, change.remove, tuple(change.to))
-        text = apply_changes(text, [wanted])
+        tree_change = TreeChange(key, change.value, change.remove, tuple(change.to))
+        text = apply_changes(text, [tree_change])
     return {"text": text, **check_text(text, path).describe()}
 
 
 @router.post("/configs/{config_id}/compare")
-def compare(config_id: str, request: CompareRequest, studio: Here) -> dict[str, Any]:
+def compare(config_id: str, request: CompareRequest, studio: OpenStudio) -> dict[str, Any]:
     """The keys in which a text differs from its saved file, or from what a run was trained with."""
     path = find_config(studio.root, config_id)
     after = check_text(request.text, path).config

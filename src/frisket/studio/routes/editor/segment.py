@@ -2,22 +2,21 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from frisket.studio.framing import pack_frame
 from frisket.studio.review.making import read_options
-from frisket.studio.routes.weights import find_clip
+from frisket.studio.routes.editor.weights import find_clip
 from frisket.studio.sets.plan import plan_of
 from frisket.studio.settings import read_settings
-from frisket.studio.state import Studio, get_studio
+from frisket.studio.state import OpenStudio, Studio
 from frisket.studio.waiting import call_while_wanted
-from frisket.studio.workspace import Clip, ClipSet
+from frisket.studio.workspace import ClipSet, WorkspaceClip
 
 router = APIRouter()
 
-Opened = Annotated[Studio, Depends(get_studio)]
 Pixel = Annotated[float, Field(ge=0, le=1 << 15)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d{1,2})?)$")]
 
@@ -44,7 +43,9 @@ class SegmentRequest(BaseModel):
 
 
 @router.post("/clips/{clip_id}/segment")
-async def segment(clip_id: str, body: SegmentRequest, request: Request, studio: Opened) -> Response:
+async def segment(
+    clip_id: str, body: SegmentRequest, request: Request, studio: OpenStudio
+) -> Response:
     """A frame: scores and lengths, then each candidate H W of 0 and 1, deflated.
 
     409 with `busy` where a job works on an accelerator and no device was chosen: the page asks.
@@ -62,7 +63,7 @@ async def segment(clip_id: str, body: SegmentRequest, request: Request, studio: 
 
 
 @router.get("/clips/{clip_id}/segment")
-async def list_segmenters(clip_id: str, studio: Opened) -> dict[str, Any]:
+async def list_segmenters(clip_id: str, studio: OpenStudio) -> dict[str, Any]:
     """Which model is clicked and which reads words here; what is missing where none does."""
     clip, clip_set = await run_in_threadpool(find_clip, studio, clip_id)
     args = await run_in_threadpool(_describe, studio, clip, clip_set)
@@ -70,7 +71,7 @@ async def list_segmenters(clip_id: str, studio: Opened) -> dict[str, Any]:
     return reply.value | {"busy": _list_busy(studio)}
 
 
-def _describe(studio: Studio, clip: Clip, clip_set: ClipSet) -> dict[str, Any]:
+def _describe(studio: Studio, clip: WorkspaceClip, clip_set: ClipSet) -> dict[str, Any]:
     options = read_options(plan_of(clip_set))
     models = read_settings(studio.home).models
     return {

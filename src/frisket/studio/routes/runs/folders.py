@@ -1,31 +1,29 @@
 """Runs of the workspace, and the pictures and reports that lie in their folders."""
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Path, Response
+from fastapi import APIRouter, Response
 
 from frisket.media.paths import escape
+from frisket.studio.ids import FileToken, RunId
 from frisket.studio.runs.artefacts import make_address, send_artefact
-from frisket.studio.runs.index import Run, open_index
+from frisket.studio.runs.index import RunFolder, open_index
 from frisket.studio.runs.watch import watch_runs
-from frisket.studio.state import Studio, get_studio
+from frisket.studio.state import OpenStudio
 
 router = APIRouter()
-RunId = Annotated[str, Path(pattern="^[0-9a-f]{18}$")]
-Token = Annotated[str, Path(pattern="^[0-9a-f]{18}$")]
-Here = Annotated[Studio, Depends(get_studio)]
 
 
 @router.get("/runs")
-def list_runs(studio: Here) -> dict[str, Any]:
+def list_runs(studio: OpenStudio) -> dict[str, Any]:
     """All runs, the newest first."""
     watch_runs(studio)
     return {"runs": [describe_run(run) for run in open_index(studio.workspace).refresh()]}
 
 
 @router.get("/runs/{run_id}")
-def read_run(studio: Here, run_id: RunId) -> dict[str, Any]:
+def read_run(studio: OpenStudio, run_id: RunId) -> dict[str, Any]:
     """One run, with the settings it was trained with."""
     index = open_index(studio.workspace)
     run = index.get(run_id)
@@ -33,12 +31,12 @@ def read_run(studio: Here, run_id: RunId) -> dict[str, Any]:
 
 
 @router.get("/runs/{run_id}/file/{token}")
-def read_file(studio: Here, run_id: RunId, token: Token) -> Response:
+def read_file(studio: OpenStudio, run_id: RunId, token: FileToken) -> Response:
     """A picture, clip or report of a run."""
     return send_artefact(open_index(studio.workspace).get(run_id).folder, token)
 
 
-def describe_run(run: Run) -> dict[str, Any]:
+def describe_run(run: RunFolder) -> dict[str, Any]:
     """A run as the page knows it: places are text to read, addresses are to fetch."""
     base = f"/api/runs/{run.id}"
     pages = {kind: make_address(base, run.folder, place) for kind, place in run.pages.items()}

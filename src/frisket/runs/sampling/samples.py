@@ -13,8 +13,8 @@ from frisket.inference.generate import PromptEmbeddings, embed, sample
 from frisket.inference.grids import grid, save
 from frisket.inference.methods.base import Method
 from frisket.inference.sample_specs import SampleSpec, build_spec
-from frisket.runs.prompt_file import PromptLine
-from frisket.runs.sampler import load_sampler
+from frisket.runs.sampling.prompt_file import PromptLine
+from frisket.runs.sampling.sampler import load_sampler
 
 LONGEST = 40  # letters of a prompt in a file name
 

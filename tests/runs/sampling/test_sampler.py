@@ -14,7 +14,7 @@ from frisket.config.tree import Config
 from frisket.families.base import Source
 from frisket.families.models.wan.family import FAMILY as WAN
 from frisket.recipes.generate import generate
-from frisket.runs.sampler import files_of, load_sampler, plan_of
+from frisket.runs.sampling.sampler import files_of, load_sampler, plan_of
 
 VARIANT = "2.2-i2v-a14b"
 FAST: dict[str, Any] = {"steps": 4, "height": 32, "width": 48, "frames": 5}

@@ -3,37 +3,36 @@
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from frisket.studio.documents.adopting import give_folder
+from frisket.studio.documents.adopting import add_folder
 from frisket.studio.documents.base import Conflict, Description
 from frisket.studio.documents.opening import open_document
 from frisket.studio.documents.wire import BODY, pack_plane, unpack_patch
-from frisket.studio.state import Studio, get_studio
+from frisket.studio.state import OpenStudio, Studio
 
 router = APIRouter()
 
 INFO = "X-Frisket-Mask"
 BINARY = "application/octet-stream"
-_Studio = Annotated[Studio, Depends(get_studio)]
 _Frame = Annotated[int, Query(ge=0, lt=1 << 31)]
 _Revision = Annotated[str, Header(alias="If-Match", max_length=80)]
 
 
 @router.get("/clips/{clip_id}/mask")
-def read_mask(clip_id: str, studio: _Studio, frame: _Frame = 0) -> Response:
+def read_mask(clip_id: str, studio: OpenStudio, frame: _Frame = 0) -> Response:
     """The ids of a frame, deflated, row after row; what they mean is in X-Frisket-Mask."""
     snapshot = open_document(studio, clip_id).read(frame)
     return _send(snapshot.description, pack_plane(snapshot.content.ids))
 
 
 @router.get("/clips/{clip_id}/mask/soft/{region:path}")
-def read_soft(clip_id: str, region: str, studio: _Studio, frame: _Frame = 0) -> Response:
+def read_soft(clip_id: str, region: str, studio: OpenStudio, frame: _Frame = 0) -> Response:
     """The soft plane of a region, as the ids are sent; 404 where it has none."""
     snapshot = open_document(studio, clip_id).read(frame)
-    named = {known.name: known.id for known in snapshot.description.regions}
-    plane = snapshot.content.soft.get(named.get(region, -1))
+    region_ids = {entry.name: entry.id for entry in snapshot.description.regions}
+    plane = snapshot.content.soft.get(region_ids.get(region, -1))
     if plane is None:
         raise HTTPException(404, f"the mask has no soft plane {region!r}")
     return _send(snapshot.description, pack_plane(plane))
@@ -41,7 +40,7 @@ def read_soft(clip_id: str, region: str, studio: _Studio, frame: _Frame = 0) -> 
 
 @router.put("/clips/{clip_id}/mask")
 async def write_mask(
-    clip_id: str, request: Request, studio: _Studio, revision: _Revision
+    clip_id: str, request: Request, studio: OpenStudio, revision: _Revision
 ) -> dict[str, Any]:
     """Change tiles of the mask, if `If-Match` is its newest revision; 412 with the newest if not.
 
@@ -57,11 +56,11 @@ def _write(studio: Studio, clip_id: str, body: bytes, revision: str) -> dict[str
         newest = open_document(studio, clip_id).write(frame, patch, revision)
     except Conflict as conflict:
         raise _refuse(conflict) from conflict
-    return _announce(studio, clip_id, frame, newest)
+    return _publish_change(studio, clip_id, frame, newest)
 
 
 @router.get("/clips/{clip_id}/mask/history")
-def list_versions(clip_id: str, studio: _Studio) -> dict[str, Any]:
+def list_versions(clip_id: str, studio: OpenStudio) -> dict[str, Any]:
     """Earlier versions, newest first."""
     list_all = getattr(open_document(studio, clip_id), "list_versions", None)
     return {"versions": list_all() if list_all else []}
@@ -71,7 +70,7 @@ def list_versions(clip_id: str, studio: _Studio) -> dict[str, Any]:
 def restore_version(
     clip_id: str,
     number: Annotated[int, Path(ge=0, lt=1 << 31)],
-    studio: _Studio,
+    studio: OpenStudio,
     revision: _Revision,
 ) -> dict[str, Any]:
     """Bring a version back, as a new one; 412 where `If-Match` is not the newest."""
@@ -82,18 +81,18 @@ def restore_version(
         newest = restore(number, revision)
     except Conflict as conflict:
         raise _refuse(conflict) from conflict
-    return _announce(studio, clip_id, 0, newest)
+    return _publish_change(studio, clip_id, 0, newest)
 
 
 @router.post("/sets/{set_id}/masks")
-def give_masks(set_id: str, studio: _Studio) -> dict[str, Any]:
+def add_masks_folder(set_id: str, studio: OpenStudio) -> dict[str, Any]:
     """Give a data set without masks a folder for them: `masks` beside its configuration."""
-    folder = give_folder(studio.workspace.get_set(set_id))
+    folder = add_folder(studio.workspace.get_set(set_id))
     studio.events.publish("clips", {"set": set_id, "masks": True})
     return {"masks": folder.name}
 
 
-def _announce(studio: Studio, clip_id: str, frame: int, revision: str) -> dict[str, Any]:
+def _publish_change(studio: Studio, clip_id: str, frame: int, revision: str) -> dict[str, Any]:
     studio.events.publish("mask", {"clip": clip_id, "frame": frame, "revision": revision})
     return {"revision": revision}
 

@@ -3,9 +3,9 @@
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
-from frisket.studio.state import Studio, get_studio
+from frisket.studio.state import OpenStudio
 from frisket.studio.waiting import call_while_wanted
 
 router = APIRouter()
@@ -15,9 +15,7 @@ KINDS = {"jpeg": "image/jpeg", "webp": "image/webp", "png": "image/png"}
 
 
 @router.get("/clips/{clip_id}/frames")
-async def read_frames(
-    clip_id: str, request: Request, studio: Annotated[Studio, Depends(get_studio)]
-) -> dict[str, Any]:
+async def read_frames(clip_id: str, request: Request, studio: OpenStudio) -> dict[str, Any]:
     """How many frames a clip has, their size and rate, and when each begins where that varies."""
     clip = studio.workspace.get_clip(clip_id)
     reply = await call_while_wanted(request, studio, "frames.info", {"path": str(clip.path)})
@@ -29,7 +27,7 @@ async def read_frame(
     clip_id: str,
     index: int,
     request: Request,
-    studio: Annotated[Studio, Depends(get_studio)],
+    studio: OpenStudio,
     width: Annotated[int, Query(ge=0, le=MOST)] = 0,
     exact: bool = False,
 ) -> Response:
@@ -45,7 +43,7 @@ async def read_frame(
 async def read_strip(
     clip_id: str,
     request: Request,
-    studio: Annotated[Studio, Depends(get_studio)],
+    studio: OpenStudio,
     count: Annotated[int, Query(ge=1, le=400)] = 40,
     height: Annotated[int, Query(ge=8, le=256)] = 48,
 ) -> Response:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from frisket.config.load import ConfigError
-from frisket.runs.prompt_file import PromptLine, read_prompts
+from frisket.runs.sampling.prompt_file import PromptLine, read_prompts
 
 
 def written(folder: Path, text: str) -> Path:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from frisket.runs.gallery import new_folder, write_gallery
+from frisket.runs.sampling.gallery import new_folder, write_gallery
 
 
 def sampled(folder: Path, *, strength: float | None, prompt: str = "a ring & more") -> None:

@@ -3,20 +3,17 @@
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from frisket.studio.ids import EntryId
 from frisket.studio.jobs.spec import JobSpec
 from frisket.studio.sets.findings import read_inspection
-from frisket.studio.sets.index import SetIndexes, get_indexes
-from frisket.studio.state import Studio, get_studio
+from frisket.studio.sets.index import OpenIndexes, SetIndexes
+from frisket.studio.state import OpenStudio, Studio
 from frisket.studio.workspace import UnknownId, make_id
 
 router = APIRouter()
-
-Indexes = Annotated[SetIndexes, Depends(get_indexes)]
-Opened = Annotated[Studio, Depends(get_studio)]
-Id = Annotated[str, Path(max_length=64)]
 
 
 class RepairBody(BaseModel):
@@ -27,7 +24,7 @@ class RepairBody(BaseModel):
 
 
 @router.get("/configs/{config_id}/findings")
-def read_findings(config_id: Id, studio: Opened) -> dict[str, Any]:
+def read_findings(config_id: EntryId, studio: OpenStudio) -> dict[str, Any]:
     """When `frisket inspect` last looked at a configuration, and how much it found."""
     inspection = read_inspection(_find_config(studio, config_id))
     if inspection is None:
@@ -39,7 +36,7 @@ def read_findings(config_id: Id, studio: Opened) -> dict[str, Any]:
 
 
 @router.post("/configs/{config_id}/inspect")
-def inspect(config_id: Id, studio: Opened) -> dict[str, Any]:
+def inspect(config_id: EntryId, studio: OpenStudio) -> dict[str, Any]:
     """Have `frisket inspect` look at every clip."""
     config = _find_config(studio, config_id)
     job = studio.jobs.add(
@@ -55,7 +52,7 @@ def inspect(config_id: Id, studio: Opened) -> dict[str, Any]:
 
 @router.post("/configs/{config_id}/repairs/plan")
 async def plan_repairs(
-    config_id: Id, body: RepairBody, studio: Opened, indexes: Indexes
+    config_id: EntryId, body: RepairBody, studio: OpenStudio, indexes: OpenIndexes
 ) -> dict[str, Any]:
     """What `frisket inspect --fix` would do to the masks; nothing is changed."""
     config = _find_config(studio, config_id)
@@ -65,7 +62,9 @@ async def plan_repairs(
 
 
 @router.post("/configs/{config_id}/repairs")
-def repair(config_id: Id, body: RepairBody, studio: Opened, indexes: Indexes) -> dict[str, Any]:
+def repair(
+    config_id: EntryId, body: RepairBody, studio: OpenStudio, indexes: OpenIndexes
+) -> dict[str, Any]:
     """Have the masks mended by `frisket inspect --fix`, which keeps the old files."""
     config = _find_config(studio, config_id)
     names = _name_clips(indexes, body)
@@ -88,7 +87,7 @@ def _name_clips(indexes: SetIndexes, body: RepairBody) -> list[str] | None:
 
 
 def _find_config(studio: Studio, config_id: str) -> FilePath:
-    for path in studio.workspace.configs():
+    for path in studio.workspace.list_configs():
         if make_id("config", path.name) == config_id:
             return path
     raise UnknownId(f"no configuration has the id {config_id!r}")

@@ -20,11 +20,10 @@ from frisket.studio.configs.starting import describe_start, find_job
 from frisket.studio.jobs.spec import JobSpec
 from frisket.studio.live.graphics_cards import list_cards
 from frisket.studio.live.runs import LiveRuns, get_live
-from frisket.studio.routes.runs import Here
 from frisket.studio.runs.commands import choose_device, spell_command
-from frisket.studio.runs.index import Run, open_index
+from frisket.studio.runs.index import RunFolder, open_index
 from frisket.studio.serve_pool import Reply
-from frisket.studio.state import Studio
+from frisket.studio.state import OpenStudio, Studio
 from frisket.studio.workspace import make_id
 
 router = APIRouter(prefix="/train")
@@ -71,19 +70,19 @@ def list_presets() -> dict[str, Any]:
 
 
 @router.get("/choices")
-async def list_choices(studio: Here) -> dict[str, Any]:
+async def list_choices(studio: OpenStudio) -> dict[str, Any]:
     """Names that the shelves know: families, loss terms, optimizers."""
     return (await studio.serve.call("config.choices", {})).value
 
 
 @router.post("/preset")
-async def plan_preset(request: PresetRequest, studio: Here) -> dict[str, Any]:
+async def plan_preset(request: PresetRequest, studio: OpenStudio) -> dict[str, Any]:
     """The changes that make a configuration one for this model and card."""
     return (await studio.serve.call("config.preset", request.model_dump())).value
 
 
 @router.get("/cards")
-def read_cards(studio: Here) -> dict[str, Any]:
+def read_cards(studio: OpenStudio) -> dict[str, Any]:
     """The cards of this machine now, and what trains on each."""
     cards = [
         {
@@ -96,7 +95,7 @@ def read_cards(studio: Here) -> dict[str, Any]:
 
 
 @router.post("/look")
-async def look(request: LookRequest, studio: Here, app: Request) -> dict[str, Any]:
+async def look(request: LookRequest, studio: OpenStudio, app: Request) -> dict[str, Any]:
     """All that `frisket train` would refuse, and its first lines; takes a second or two."""
     path = await run_in_threadpool(find_config, studio.root, request.config)
     question = {"text": request.text, "path": str(path)}
@@ -111,21 +110,21 @@ async def look(request: LookRequest, studio: Here, app: Request) -> dict[str, An
 @router.post("/memory")
 async def estimate_memory(
     request: MemoryRequest,
-    studio: Here,
+    studio: OpenStudio,
     live: Annotated[LiveRuns, Depends(get_live)],
     app: Request,
 ) -> dict[str, Any]:
     """What a text takes of a card, part by part, corrected by what a run of its model took."""
     path = await run_in_threadpool(find_config, studio.root, request.config)
-    measured = await run_in_threadpool(_find_measured, studio, live, request.text, path)
+    measurement = await run_in_threadpool(_find_measured, studio, live, request.text, path)
     question = {"text": request.text, "path": str(path), "room_mib": request.room_mib}
-    call = studio.serve.call("memory.estimate", question | {"measured": measured}, lane="plan")
+    call = studio.serve.call("memory.estimate", question | {"measured": measurement}, lane="plan")
     reply = await _ask_newest(app, "memory", call)
-    return {**reply.value, "measured": measured}
+    return {**reply.value, "measured": measurement}
 
 
 @router.post("/savings")
-async def list_savings(request: LookRequest, studio: Here, app: Request) -> dict[str, Any]:
+async def list_savings(request: LookRequest, studio: OpenStudio, app: Request) -> dict[str, Any]:
     """What each switch alone would save; every one of them is rehearsed, which takes a while."""
     path = await run_in_threadpool(find_config, studio.root, request.config)
     question = {"text": request.text, "path": str(path)}
@@ -134,7 +133,7 @@ async def list_savings(request: LookRequest, studio: Here, app: Request) -> dict
 
 
 @router.get("/state/{config_id}")
-def read_state(config_id: ConfigId, studio: Here) -> dict[str, Any]:
+def read_state(config_id: ConfigId, studio: OpenStudio) -> dict[str, Any]:
     """What starting the saved file comes to."""
     path = find_config(studio.root, config_id)
     text, revision = read_config(path)
@@ -147,7 +146,7 @@ def read_state(config_id: ConfigId, studio: Here) -> dict[str, Any]:
 
 
 @router.post("")
-async def start(request: StartRequest, studio: Here) -> dict[str, Any]:
+async def start(request: StartRequest, studio: OpenStudio) -> dict[str, Any]:
     """Train a saved configuration, as a job in the queue of its device.
 
     Frames of videos that are painted and not in their file yet are written first.
@@ -208,7 +207,7 @@ def _find_measured(studio: Studio, live: LiveRuns, text: str, path: Path) -> dic
     return None
 
 
-def _read_peak(live: LiveRuns, run: Run) -> float | None:
+def _read_peak(live: LiveRuns, run: RunFolder) -> float | None:
     with live.read(run.folder) as tail:
         column = tail.series.get("device_mib")
         return max(column.values) if column and len(column.values) else None

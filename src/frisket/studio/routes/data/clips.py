@@ -4,35 +4,37 @@ import asyncio
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from frisket.media.paths import IMAGES
-from frisket.studio.sets.findings import list_found
-from frisket.studio.sets.index import SetIndex, SetIndexes, describe_for_serve, get_indexes
+from frisket.studio.ids import EntryId, EntryIds
+from frisket.studio.sets.findings import group_findings
+from frisket.studio.sets.index import (
+    OpenIndexes,
+    SetIndex,
+    SetIndexes,
+    describe_for_serve,
+)
 from frisket.studio.sets.listing import ClipRow
-from frisket.studio.sets.pictures import Picture, choose_size, make_key
+from frisket.studio.sets.pictures import SmallPicture, choose_size, make_key
 from frisket.studio.sets.plan import SetPlan, list_regions
 from frisket.studio.sets.tables import reject_clips, set_repeats
 from frisket.studio.sets.undo import list_trash, move_to_trash, restore_from_trash
-from frisket.studio.state import Studio, get_studio
+from frisket.studio.state import OpenStudio
 
 router = APIRouter()
 
-Indexes = Annotated[SetIndexes, Depends(get_indexes)]
-Opened = Annotated[Studio, Depends(get_studio)]
-Id = Annotated[str, Path(max_length=64)]
-Ids = Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=100_000)]
-Size = Annotated[int, Query(ge=16, le=2048)]
+ThumbSize = Annotated[int, Query(ge=16, le=2048)]
 ANEW = "private, max-age=31536000, immutable"  # addresses with `v` change with their file
 
 
 class Chosen(BaseModel):
     """Some clips of a set."""
 
-    ids: Ids
+    ids: EntryIds
 
 
 class Rejection(Chosen):
@@ -48,7 +50,7 @@ class SetChange(BaseModel):
 
 
 @router.get("/sets/{set_id}/clips")
-def list_clips(set_id: Id, indexes: Indexes) -> Response:
+def list_clips(set_id: EntryId, indexes: OpenIndexes) -> Response:
     """The clips of a set in the trainer's order, and what is known of the set."""
     index = indexes.open(set_id)
     return _send_json(
@@ -60,13 +62,15 @@ def list_clips(set_id: Id, indexes: Indexes) -> Response:
 
 
 @router.get("/sets/{set_id}/facts")
-def list_facts(set_id: Id, indexes: Indexes, since: Annotated[int, Query(ge=0)] = 0) -> Response:
+def list_facts(
+    set_id: EntryId, indexes: OpenIndexes, since: Annotated[int, Query(ge=0)] = 0
+) -> Response:
     """Facts of the clips that changed after the change `since`."""
     index = indexes.open(set_id, stale=True)
-    found = list_found(index.plan)
+    findings = group_findings(index.plan)
     changed = [c for c, number in list(index.changes.items()) if number > since]
     facts = [
-        index.facts[clip_id].dump(found.get(index.rows[clip_id].name, ()))
+        index.facts[clip_id].dump(findings.get(index.rows[clip_id].name, ()))
         for clip_id in changed
         if clip_id in index.facts and clip_id in index.rows
     ]
@@ -81,20 +85,20 @@ def list_facts(set_id: Id, indexes: Indexes, since: Annotated[int, Query(ge=0)] 
 
 
 @router.get("/clips/{clip_id}")
-def read_clip(clip_id: Id, indexes: Indexes) -> dict[str, Any]:
+def read_clip(clip_id: EntryId, indexes: OpenIndexes) -> dict[str, Any]:
     """One clip with its facts."""
     index, row = indexes.find(clip_id)
     facts = index.facts.get(clip_id)
-    found = list_found(index.plan).get(row.name, ())
+    findings = group_findings(index.plan).get(row.name, ())
     set_id = index.plan.clip_set.id
-    return {**_describe_row(set_id, row), "facts": None if facts is None else facts.dump(found)}
+    return {**_describe_row(set_id, row), "facts": None if facts is None else facts.dump(findings)}
 
 
 @router.get("/clips/{clip_id}/thumb")
 async def send_thumb(
-    clip_id: Id,
-    indexes: Indexes,
-    size: Size = 256,
+    clip_id: EntryId,
+    indexes: OpenIndexes,
+    size: ThumbSize = 256,
     v: Annotated[str, Query(max_length=40)] = "",
     if_none_match: Annotated[str, Header(max_length=200)] = "",
 ) -> Response:
@@ -115,9 +119,9 @@ async def send_thumb(
 
 @router.get("/clips/{clip_id}/overlay")
 async def send_overlay(
-    clip_id: Id,
-    indexes: Indexes,
-    size: Size = 256,
+    clip_id: EntryId,
+    indexes: OpenIndexes,
+    size: ThumbSize = 256,
     v: Annotated[str, Query(max_length=40)] = "",
     if_none_match: Annotated[str, Header(max_length=200)] = "",
 ) -> Response:
@@ -142,43 +146,47 @@ async def send_overlay(
 
 
 @router.post("/sets/{set_id}/reject")
-def reject(set_id: Id, body: Rejection, indexes: Indexes) -> dict[str, Any]:
+def reject(set_id: EntryId, body: Rejection, indexes: OpenIndexes) -> dict[str, Any]:
     """Leave clips out of training, or take them back: on the list that the runs obey."""
     index, rows = indexes.choose(set_id, body.ids)
     path = reject_clips(index.plan, rows, rejected=body.rejected)
-    index = indexes.renew(set_id)
+    index = indexes.refresh(set_id)
     return {"list": path.name, "obeyed": index.plan.obeyed, "count": len(rows)}
 
 
 @router.patch("/sets/{set_id}")
-def change_set(set_id: Id, body: SetChange, indexes: Indexes) -> dict[str, Any]:
+def change_set(set_id: EntryId, body: SetChange, indexes: OpenIndexes) -> dict[str, Any]:
     """Change a set's `[[data]]` table in its configuration, comments kept."""
     index = indexes.open(set_id)
     set_repeats(index.plan, body.repeats)
-    return _describe_set(indexes.renew(set_id))
+    return _describe_set(indexes.refresh(set_id))
 
 
 @router.post("/sets/{set_id}/trash")
-def trash_clips(set_id: Id, body: Chosen, indexes: Indexes, studio: Opened) -> dict[str, Any]:
+def discard_clips(
+    set_id: EntryId, body: Chosen, indexes: OpenIndexes, studio: OpenStudio
+) -> dict[str, Any]:
     """Move clips, with captions and masks, to the studio's trash."""
     _, rows = indexes.choose(set_id, body.ids)
     trashed = move_to_trash(studio.home / "trash", rows)
-    indexes.renew(set_id)
+    indexes.refresh(set_id)
     return {"id": trashed.id, "names": trashed.names}
 
 
 @router.get("/trash")
-def read_trash(studio: Opened) -> dict[str, Any]:
+def read_trash(studio: OpenStudio) -> dict[str, Any]:
     """What is in the trash, newest first."""
     pieces = list_trash(studio.home / "trash")
     return {"trash": [{"id": p.id, "at": p.at, "names": p.names} for p in pieces]}
 
 
 @router.post("/sets/{set_id}/trash/{trash_id}/restore")
-def restore(set_id: Id, trash_id: Id, indexes: Indexes, studio: Opened) -> dict[str, Any]:
+def restore(
+    set_id: EntryId, trash_id: EntryId, indexes: OpenIndexes, studio: OpenStudio
+) -> dict[str, Any]:
     """Move a piece of trash back where it lay."""
     trashed = restore_from_trash(studio.home / "trash", trash_id)
-    indexes.renew(set_id)
+    indexes.refresh(set_id)
     return {"names": trashed.names}
 
 
@@ -214,7 +222,7 @@ def _describe_set(index: SetIndex) -> dict[str, Any]:
         "findings": [
             {"kind": t.kind, "severity": t.severity, "clip": t.clip, "sentence": t.sentence,
              "fix": t.fix}
-            for t in (*listing.troubles, *list_found(plan).get("", ()))
+            for t in (*listing.troubles, *group_findings(plan).get("", ()))
         ],
         "left": list(listing.left),
         "orphans": len(listing.orphans),
@@ -226,7 +234,7 @@ def _is_still(row: ClipRow) -> bool:
     return not row.video and all(path.suffix.lower() in IMAGES for path in files)
 
 
-def _draw_thumb(indexes: SetIndexes, key: str, row: ClipRow, longest: int) -> Picture:
+def _draw_thumb(indexes: SetIndexes, key: str, row: ClipRow, longest: int) -> SmallPicture:
     # NumPy, OpenCV and Pillow come with the first picture, not with the start.
     from frisket.studio.sets.pixels import make_thumb  # noqa: PLC0415
 
@@ -235,7 +243,7 @@ def _draw_thumb(indexes: SetIndexes, key: str, row: ClipRow, longest: int) -> Pi
 
 def _draw_overlay(
     indexes: SetIndexes, key: str, plan: SetPlan, row: ClipRow, longest: int
-) -> Picture:
+) -> SmallPicture:
     from frisket.studio.sets.pixels import draw_overlay, read_mask  # noqa: PLC0415
 
     return indexes.pictures.make(key, lambda: draw_overlay(plan, read_mask(plan, row), longest))
@@ -261,7 +269,7 @@ def _answer_same(key: str, if_none_match: str, version: str) -> Response | None:
     return Response(status_code=304, headers=_make_headers(key, version))
 
 
-def _send_picture(picture: Picture, version: str) -> Response:
+def _send_picture(picture: SmallPicture, version: str) -> Response:
     headers = _make_headers(picture.etag, version)
     return Response(picture.body, media_type="image/webp", headers=headers)
 

@@ -19,8 +19,8 @@ from frisket.families.experts import Experts
 from frisket.recipes.train import train
 from frisket.runs import quickstart_data
 from frisket.runs.prepare import source_of
-from frisket.runs.previews import Previews, prepare_previews
-from frisket.runs.samples import write_grid
+from frisket.runs.sampling.previews import Previews, prepare_previews
+from frisket.runs.sampling.samples import write_grid
 
 POCKET = FAMILIES.load("pocket")
 

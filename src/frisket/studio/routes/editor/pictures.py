@@ -3,7 +3,7 @@
 from pathlib import Path as FilePath
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
+from fastapi import APIRouter, HTTPException, Path, Query, Response
 
 from frisket.studio.pictures.pyramid import (
     NoSuchTile,
@@ -12,21 +12,20 @@ from frisket.studio.pictures.pyramid import (
     measure_picture,
     stamp_picture,
 )
-from frisket.studio.state import Studio, get_studio
+from frisket.studio.state import OpenStudio, Studio
 
 router = APIRouter()
 pyramids = Pyramids()
 
-Held = Annotated[Studio, Depends(get_studio)]
 Level = Annotated[int, Path(ge=0, le=16)]
-Place = Annotated[int, Path(ge=0, le=1 << 16)]
+TilePlace = Annotated[int, Path(ge=0, le=1 << 16)]
 Exact = Annotated[bool, Query()]
 # An address names the version of the file, so what is there never changes.
-KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
 @router.get("/clips/{clip_id}/picture")
-def get_size(clip_id: str, studio: Held) -> PictureSize:
+def get_size(clip_id: str, studio: OpenStudio) -> PictureSize:
     """Width and height upright, and the levels; 409 for a video, whose frames are asked for."""
     clip = studio.workspace.get_clip(clip_id)
     if clip.video:
@@ -36,7 +35,7 @@ def get_size(clip_id: str, studio: Held) -> PictureSize:
 
 @router.get("/clips/{clip_id}/picture/{version}/{level}")
 def get_level(
-    clip_id: str, version: str, level: Level, studio: Held, exact: Exact = False
+    clip_id: str, version: str, level: Level, studio: OpenStudio, exact: Exact = False
 ) -> Response:
     """A whole level: JPEG, or PNG where `exact`."""
     path = _find_picture(studio, clip_id, version)
@@ -52,9 +51,9 @@ def get_tile(
     clip_id: str,
     version: str,
     level: Level,
-    column: Place,
-    row: Place,
-    studio: Held,
+    column: TilePlace,
+    row: TilePlace,
+    studio: OpenStudio,
     exact: Exact = False,
 ) -> Response:
     """One tile of a level: JPEG, or PNG where `exact`."""
@@ -75,4 +74,4 @@ def _find_picture(studio: Studio, clip_id: str, version: str) -> FilePath:
 
 
 def _answer(body: bytes, exact: bool) -> Response:
-    return Response(body, media_type="image/png" if exact else "image/jpeg", headers=KEPT)
+    return Response(body, media_type="image/png" if exact else "image/jpeg", headers=FOREVER)

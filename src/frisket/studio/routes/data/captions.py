@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, HTTPException, Path
+from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field
 
+from frisket.studio.ids import EntryId
 from frisket.studio.sets.captions import (
     CaptionChange,
     CaptionChanged,
@@ -17,24 +18,21 @@ from frisket.studio.sets.captions import (
     read_caption,
     write_caption,
 )
-from frisket.studio.sets.index import SetIndexes, get_indexes
+from frisket.studio.sets.index import OpenIndexes
 from frisket.studio.sets.listing import ClipRow
 from frisket.studio.sets.undo import keep_edit, read_edit, take_back
-from frisket.studio.state import Studio, get_studio
+from frisket.studio.state import OpenStudio
 
 router = APIRouter()
 
-Indexes = Annotated[SetIndexes, Depends(get_indexes)]
-Opened = Annotated[Studio, Depends(get_studio)]
-Id = Annotated[str, Path(max_length=64)]
-Text = Annotated[str, Field(max_length=1 << 20)]
-SHOWN = 2000  # changes sent to the page; all of them are counted
+WholeCaption = Annotated[str, Field(max_length=1 << 20)]
+MOST_SHOWN = 2000  # changes sent to the page; all of them are counted
 
 
 class CaptionBody(BaseModel):
     """A whole caption, and the revision of the file it was made from."""
 
-    text: Text
+    text: WholeCaption
     revision: Annotated[str, Field(max_length=40)]
 
 
@@ -58,7 +56,7 @@ class EditBody(BaseModel):
 
 
 @router.get("/clips/{clip_id}/caption")
-def read_one(clip_id: Id, indexes: Indexes) -> dict[str, Any]:
+def read_clip_caption(clip_id: EntryId, indexes: OpenIndexes) -> dict[str, Any]:
     """The whole text of a clip's caption file, and its revision."""
     _, row = indexes.find(clip_id)
     try:
@@ -69,21 +67,23 @@ def read_one(clip_id: Id, indexes: Indexes) -> dict[str, Any]:
 
 
 @router.put("/clips/{clip_id}/caption")
-def write_one(clip_id: Id, body: CaptionBody, indexes: Indexes) -> dict[str, Any]:
+def write_clip_caption(clip_id: EntryId, body: CaptionBody, indexes: OpenIndexes) -> dict[str, Any]:
     """Write the whole text; 409 with what is there where the file changed meanwhile."""
     index, row = indexes.find(clip_id)
     try:
         caption = write_caption(row, body.text, body.revision)
     except CaptionChanged as error:
-        theirs = {"text": error.text, "revision": error.revision}
+        their_caption = {"text": error.text, "revision": error.revision}
         fix = "Look at both: keep one of them, or join them."
-        raise HTTPException(409, {"error": str(error), "fix": fix, "theirs": theirs}) from error
-    indexes.renew(index.plan.clip_set.id)
+        raise HTTPException(
+            409, {"error": str(error), "fix": fix, "theirs": their_caption}
+        ) from error
+    indexes.refresh(index.plan.clip_set.id)
     return _dump(caption)
 
 
 @router.post("/sets/{set_id}/captions/preview")
-def preview_edit(set_id: Id, body: EditBody, indexes: Indexes) -> dict[str, Any]:
+def show_edit(set_id: EntryId, body: EditBody, indexes: OpenIndexes) -> dict[str, Any]:
     """Every caption before and after an edit; nothing is written."""
     _, rows = indexes.choose(set_id, body.ids)
     changes = plan_changes(rows, body.make_edit())
@@ -93,18 +93,20 @@ def preview_edit(set_id: Id, body: EditBody, indexes: Indexes) -> dict[str, Any]
         "count": len(changes),
         "of": len(rows),
         "locked": locked,
-        "changes": [_dump_change(change) for change in changes[:SHOWN]],
+        "changes": [_dump_change(change) for change in changes[:MOST_SHOWN]],
     }
 
 
 @router.post("/sets/{set_id}/captions/edit")
-def edit_captions(set_id: Id, body: EditBody, indexes: Indexes, studio: Opened) -> dict[str, Any]:
+def edit_captions(
+    set_id: EntryId, body: EditBody, indexes: OpenIndexes, studio: OpenStudio
+) -> dict[str, Any]:
     """Do what the preview showed; 409 where a caption changed since it was shown."""
     _, rows = indexes.choose(set_id, body.ids)
     changes = plan_changes(rows, body.make_edit())
     if digest_changes(changes) != body.digest:
         raise HTTPException(409, {"error": "captions changed since the preview; look again"})
-    done: list[tuple[ClipRow, str, CaptionText]] = []
+    changed_captions: list[tuple[ClipRow, str, CaptionText]] = []
     passed: list[str] = []
     for change in changes:
         try:
@@ -112,20 +114,22 @@ def edit_captions(set_id: Id, body: EditBody, indexes: Indexes, studio: Opened) 
         except CaptionChanged:
             passed.append(change.row.name)
         else:
-            done.append((change.row, change.before, after))
-    undo = keep_edit(studio.home / "edits", set_id, done) if done else None
-    indexes.renew(set_id)
-    return {"undo": undo, "count": len(done), "passed": passed}
+            changed_captions.append((change.row, change.before, after))
+    undo = keep_edit(studio.home / "edits", set_id, changed_captions) if changed_captions else None
+    indexes.refresh(set_id)
+    return {"undo": undo, "count": len(changed_captions), "passed": passed}
 
 
 @router.post("/sets/{set_id}/captions/undo/{edit_id}")
-def undo_edit(set_id: Id, edit_id: Id, indexes: Indexes, studio: Opened) -> dict[str, Any]:
+def undo_edit(
+    set_id: EntryId, edit_id: EntryId, indexes: OpenIndexes, studio: OpenStudio
+) -> dict[str, Any]:
     """Write the texts before an edit again; captions changed since are left, and named."""
     edit = read_edit(studio.home / "edits", edit_id)
     index = indexes.open(set_id)
-    done, passed = take_back(edit, index.rows)
-    indexes.renew(set_id)
-    return {"count": len(done), "passed": passed}
+    restored_ids, passed = take_back(edit, index.rows)
+    indexes.refresh(set_id)
+    return {"count": len(restored_ids), "passed": passed}
 
 
 def _is_locked(row: ClipRow) -> bool:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import StringConstraints
 
@@ -25,19 +25,18 @@ from frisket.studio.generation.paintings import (
     save_painting,
 )
 from frisket.studio.generation.request import GenerateForm, build_argv
+from frisket.studio.ids import FileToken
 from frisket.studio.jobs.spec import JobSpec
 from frisket.studio.runs.artefacts import send_artefact
 from frisket.studio.runs.commands import PageForm, choose_device, spell_command
 from frisket.studio.runs.index import TRAINED, open_index
-from frisket.studio.state import Studio, get_studio
+from frisket.studio.state import OpenStudio, Studio
 from frisket.studio.waiting import call_while_wanted
 from frisket.studio.workspace import UnknownId, make_id
 
 router = APIRouter()
-Here = Annotated[Studio, Depends(get_studio)]
 Number = Annotated[str, Path(pattern=r"^\d{3,6}$")]
-Token = Annotated[str, Path(pattern="^[0-9a-f]{18}$")]
-Side = Annotated[int, Query(ge=SMALLEST, le=LARGEST)]
+PaintingSide = Annotated[int, Query(ge=SMALLEST, le=LARGEST)]
 BODY = 80 << 20  # bytes of a deflated painting at most: 8192 x 8192 that cannot be packed
 
 
@@ -54,13 +53,13 @@ def read_options() -> dict[str, Any]:
 
 
 @router.get("/generate/models")
-def list_models(studio: Here) -> dict[str, Any]:
+def list_models(studio: OpenStudio) -> dict[str, Any]:
     """What may be sampled: the configurations, and the runs by what they were trained with."""
     runs = open_index(studio.workspace).refresh()
     return {
         "configs": [
             {"id": make_id("config", path.name), "name": escape(path.name)}
-            for path in studio.workspace.configs()
+            for path in studio.workspace.list_configs()
         ],
         "runs": [
             {"id": run.id, "name": escape(run.name), "family": run.family, "variant": run.variant}
@@ -72,7 +71,7 @@ def list_models(studio: Here) -> dict[str, Any]:
 
 @router.get("/generate/defaults")
 async def read_defaults(
-    studio: Here, request: Request, config: str | None = None, run: str | None = None
+    studio: OpenStudio, request: Request, config: str | None = None, run: str | None = None
 ) -> dict[str, Any]:
     """Size, steps and guidance that a model takes where nothing is said, and what it can make."""
     args = {"config": str(_find_source(studio, config, run))}
@@ -81,7 +80,7 @@ async def read_defaults(
 
 
 @router.get("/generate/loras")
-def read_loras(studio: Here) -> dict[str, Any]:
+def read_loras(studio: OpenStudio) -> dict[str, Any]:
     """The LoRAs of the workspace."""
     loras = list_loras(studio.root, open_index(studio.workspace).refresh())
     return {
@@ -105,14 +104,14 @@ def _find_source(studio: Studio, config: str | None, run: str | None) -> Any:
     """The file whose model is sampled; UnknownId."""
     if run is not None:
         return open_index(studio.workspace).get(run).folder / TRAINED
-    for path in studio.workspace.configs():
+    for path in studio.workspace.list_configs():
         if make_id("config", path.name) == config:
             return path
     raise UnknownId("that configuration is not there any more")
 
 
 @router.post("/generate")
-def start(studio: Here, form: GenerateForm) -> dict[str, Any]:
+def start(studio: OpenStudio, form: GenerateForm) -> dict[str, Any]:
     """Sample: `frisket generate` as a job, or with `dry` only its command."""
     config = _find_source(studio, form.config, form.run)
     runs = open_index(studio.workspace).refresh()
@@ -162,25 +161,25 @@ def _find_device(config: Any) -> str:
 
 
 @router.get("/generated")
-def list_generated(studio: Here) -> dict[str, Any]:
+def list_generated(studio: OpenStudio) -> dict[str, Any]:
     """Everything that was sampled here, the newest first."""
     return {"calls": [describe_call(call) for call in list_calls(studio.root)]}
 
 
 @router.get("/generated/{call_id}")
-def read_generated(studio: Here, call_id: Number) -> dict[str, Any]:
+def read_generated(studio: OpenStudio, call_id: Number) -> dict[str, Any]:
     """One call, as far as it is."""
     return describe_call(find_call(studio.root, call_id))
 
 
 @router.get("/generated/{call_id}/file/{token}")
-def read_generated_file(studio: Here, call_id: Number, token: Token) -> Response:
+def read_generated_file(studio: OpenStudio, call_id: Number, token: FileToken) -> Response:
     """A picture or clip of a call."""
     return send_artefact(find_call(studio.root, call_id).folder, token)
 
 
 @router.delete("/generated/{call_id}")
-def remove_generated(studio: Here, call_id: Number) -> dict[str, str]:
+def remove_generated(studio: OpenStudio, call_id: Number) -> dict[str, str]:
     """Move the pictures of a call to the trash."""
     return {"trash": remove_call(studio.root, studio.home, call_id)}
 
@@ -192,14 +191,14 @@ class RestoreForm(PageForm):
 
 
 @router.post("/generated/restore")
-def restore_generated(studio: Here, form: RestoreForm) -> dict[str, str]:
+def restore_generated(studio: OpenStudio, form: RestoreForm) -> dict[str, str]:
     """Bring removed pictures back."""
     return {"call": restore_call(studio.root, studio.home, form.trash)}
 
 
 @router.post("/generate/paintings")
 async def keep_painting(
-    studio: Here, request: Request, width: Side, height: Side
+    studio: OpenStudio, request: Request, width: PaintingSide, height: PaintingSide
 ) -> dict[str, Any]:
     """Keep where each LoRA may act: the body are deflated numbers, 1 for the first LoRA."""
     body = bytearray()
@@ -212,7 +211,7 @@ async def keep_painting(
 
 
 @router.get("/generate/paintings/{painting_id}")
-def send_painting(studio: Here, painting_id: Token) -> Response:
+def send_painting(studio: OpenStudio, painting_id: FileToken) -> Response:
     """The numbers of a painting, deflated, with its size."""
     width, height, deflated = read_painting(studio.home, painting_id)
     headers = {"x-frisket-size": f"{width} {height}"}

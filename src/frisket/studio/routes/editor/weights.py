@@ -2,20 +2,20 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from frisket.studio.framing import BadFrame, pack_frame, read_frame
-from frisket.studio.state import Studio, get_studio
+from frisket.studio.state import OpenStudio, Studio
 from frisket.studio.waiting import call_while_wanted
-from frisket.studio.workspace import Clip, ClipSet
+from frisket.studio.workspace import ClipSet, WorkspaceClip
 
 router = APIRouter()
 
 LARGEST = 64 << 20  # bytes of a request: deflated labels are some 100 kB
-Name = Annotated[str, Field(min_length=1, max_length=120)]
-Side = Annotated[int, Field(ge=1, le=1 << 15)]
+PaintedRegion = Annotated[str, Field(min_length=1, max_length=120)]
+FrameSide = Annotated[int, Field(ge=1, le=1 << 15)]
 Trained = Annotated[int, Field(ge=8, le=8192)]
 
 
@@ -24,23 +24,23 @@ class WeightsRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    width: Side = 1
-    height: Side = 1
-    legend: Annotated[dict[Name, Annotated[int, Field(ge=0, le=255)]], Field(max_length=256)] = {}
-    soft: Annotated[list[Name], Field(max_length=64)] = []
+    width: FrameSide = 1
+    height: FrameSide = 1
+    legend: Annotated[
+        dict[PaintedRegion, Annotated[int, Field(ge=0, le=255)]], Field(max_length=256)
+    ] = {}
+    soft: Annotated[list[PaintedRegion], Field(max_length=64)] = []
     lengths: Annotated[list[Annotated[int, Field(ge=1, le=LARGEST)]], Field(max_length=65)] = []
     frame: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     t: Annotated[float, Field(ge=0, le=1)] = 0.0
     weights: Annotated[
-        dict[Name, Annotated[float, Field(ge=0, le=1e6)]], Field(max_length=256)
+        dict[PaintedRegion, Annotated[float, Field(ge=0, le=1e6)]], Field(max_length=256)
     ] = {}
     resolution: Trained | tuple[Trained, Trained] | None = None
 
 
 @router.post("/clips/{clip_id}/weights")
-async def see_weights(
-    clip_id: str, request: Request, studio: Annotated[Studio, Depends(get_studio)]
-) -> Response:
+async def see_weights(clip_id: str, request: Request, studio: OpenStudio) -> Response:
     """A frame: what every region comes to, then float16 weights f h w and coverage k f h w."""
     clip, clip_set = await run_in_threadpool(find_clip, studio, clip_id)
     head, body = await read_frame(request, LARGEST)
@@ -55,13 +55,13 @@ async def see_weights(
     return pack_frame(reply.value, reply.body)
 
 
-def find_clip(studio: Studio, clip_id: str) -> tuple[Clip, ClipSet]:
+def find_clip(studio: Studio, clip_id: str) -> tuple[WorkspaceClip, ClipSet]:
     """A clip and its data set; UnknownId where there is none."""
     clip = studio.workspace.get_clip(clip_id)
     return clip, studio.workspace.get_set(clip.set_id)
 
 
-def name_clip(clip: Clip, clip_set: ClipSet) -> dict[str, Any]:
+def name_clip(clip: WorkspaceClip, clip_set: ClipSet) -> dict[str, Any]:
     """What `frisket serve` needs to find a clip; 409 where no configuration says how it trains."""
     if clip_set.config is None:
         raise HTTPException(

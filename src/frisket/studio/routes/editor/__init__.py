@@ -1,0 +1,1 @@
+"""What the editor asks for: pictures, frames, masks and what is proposed and seen of them."""

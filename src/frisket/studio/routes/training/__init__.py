@@ -1,0 +1,1 @@
+"""What the training page asks for: configurations, memory, the start."""
