@@ -58,7 +58,7 @@ def scores(seen: Detections, mask: torch.Tensor) -> dict[str, float]:
 
 def test_fulfils_the_contract_of_its_roles(draft):
     backend = BACKENDS.load("draft")
-    assert backend.roles == {"drafter", "faces"}
+    assert backend.roles == {"drafter", "faces", "pointer"}
     assert all(isinstance(draft, CONTRACTS[role]) for role in backend.roles)
     assert backend.regions == draft.regions
 
