@@ -50,7 +50,7 @@ def make_again(made: Path, folder: Path) -> None:
 
 def open_one(folder: Path) -> MaskDocument:
     studio = Studio(Workspace(folder))
-    (clip_set,) = studio.workspace.sets()
+    (clip_set,) = studio.workspace.list_sets()
     (clip,) = studio.workspace.list_clips(clip_set)
     return open_document(studio, clip.id)
 
