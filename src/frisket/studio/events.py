@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,8 +29,12 @@ class _Reader:
 
 @dataclass(slots=True)
 class EventStream:
-    """Publish from any thread; read from the server's loop."""
+    """Publish from any thread; read from the server's loop.
 
+    `listeners` are called in the publishing thread, and must be quick.
+    """
+
+    listeners: list[Callable[[str, dict[str, Any]], None]] = field(default_factory=list)
     _ring: deque[Event] = field(default_factory=lambda: deque(maxlen=RING))
     _readers: list[_Reader] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -47,6 +51,8 @@ class EventStream:
             readers = list(self._readers)
         for reader in readers:
             _call(reader.loop, _put, reader.queue, event)
+        for listen in list(self.listeners):
+            listen(kind, data)
 
     @property
     def closed(self) -> bool:

@@ -57,7 +57,8 @@ def test_from_photos_to_a_report(
     page.get_by_label("Show").select_option("all")
     side = page.get_by_label("The mask at hand")
     expect(side.get_by_role("heading").first).to_be_visible(timeout=SLOW)
-    page.wait_for_timeout(1500)
+    page.wait_for_function("document.querySelector('figure img.mask')?.naturalWidth > 0")
+    page.wait_for_timeout(6000)  # messages pass
     take_picture("masks")
 
     # One mended with the brush.
@@ -89,6 +90,7 @@ def test_from_photos_to_a_report(
     assert any("by hand" in note for note in made.notes)
     # What the loss sees of it, on the latent grid.
     expect(page.locator("figure canvas").first).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text("painted by hand")).to_be_visible()
     page.wait_for_timeout(1500)
     take_picture("editor")
 

@@ -134,6 +134,25 @@ class SetIndexes:
         self._tell(index, listed=True)
         return index
 
+    def note_event(self, kind: str, data: dict[str, Any]) -> None:
+        """Look at a clip again whose mask was saved here: how it stands may have changed."""
+        if kind not in ("mask", "clips") or "clip" not in data:
+            return
+        with self._lock:
+            sets = list(self._sets.items())
+        for set_id, index in sets:
+            row = index.rows.get(str(data["clip"]))
+            if row is None:
+                continue
+            if row.masks:
+                self._ask(set_id)
+            else:  # its first mask: only a list made anew knows the file
+                threading.Thread(target=self._refresh_quietly, args=(set_id,), daemon=True).start()
+
+    def _refresh_quietly(self, set_id: str) -> None:
+        with suppress(Exception):  # whoever asks is told
+            self.refresh(set_id)
+
     def list_arrivals(self, set_id: str) -> set[str]:
         """Names of clips that came since the set was listed."""
         with self._lock:
@@ -344,6 +363,7 @@ async def get_indexes(request: Request) -> SetIndexes:
     indexes: SetIndexes | None = getattr(request.app.state, "sets", None)
     if indexes is None:
         indexes = request.app.state.sets = SetIndexes(studio)
+        studio.events.listeners.append(indexes.note_event)
     indexes.loop = asyncio.get_running_loop()
     return indexes
 
