@@ -88,3 +88,18 @@ def wait_for_status(client: TestClient, set_id: str, wanted: set[str]) -> str:
             break
         time.sleep(0.05)
     return status
+
+
+def test_a_legend_that_comes_later_is_read(client: TestClient, folder: Path) -> None:
+    make_set(folder, "masks")
+    (folder / "masks").mkdir()
+    set_id = find_set(client)
+    (clip,) = client.get(f"/api/sets/{set_id}/clips").json()["clips"]
+    (folder / "masks" / "legend.json").write_text(json.dumps({"subject": 3}))
+    mask = Image.fromarray(np.full((32, 32), 3, np.uint8))
+    mask.putpalette([0, 0, 0, 9, 9, 9, 8, 8, 8, 200, 100, 0])
+    mask.save(folder / "masks" / "a.png")
+    client.get(f"/api/sets/{set_id}/queue?anew=true")
+    answer = client.get(f"/api/clips/{clip['id']}/overlay?size=256")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "image/webp"

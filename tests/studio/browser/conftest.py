@@ -101,7 +101,7 @@ def page(chromium: Browser, studio: Served) -> Iterator[Page]:
             faults.append(message.text)
 
     opened.on("console", note)
-    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("pageerror", lambda error: faults.append(error.stack or str(error)))
     opened.goto(studio.address)
     opened.wait_for_selector("nav")
     yield opened

@@ -57,7 +57,7 @@ def test_from_photos_to_a_report(
     page.get_by_label("Show").select_option("all")
     side = page.get_by_label("The mask at hand")
     expect(side.get_by_role("heading").first).to_be_visible(timeout=SLOW)
-    page.wait_for_function("document.querySelector('figure img.mask')?.naturalWidth > 0")
+    page.wait_for_function("() => document.querySelector('figure img.mask')?.naturalWidth > 0")
     page.wait_for_timeout(6000)  # messages pass
     take_picture("masks")
 

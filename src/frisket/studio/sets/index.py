@@ -135,19 +135,28 @@ class SetIndexes:
         return index
 
     def note_event(self, kind: str, data: dict[str, Any]) -> None:
-        """Look at a clip again whose mask was saved here: how it stands may have changed."""
-        if kind not in ("mask", "clips") or "clip" not in data:
-            return
+        """Look again at what was changed here: masks of a job that ended, a mask that was saved."""
+        if kind == "job":
+            if data.get("kind") == "masks" and data.get("ended"):
+                self._refresh_apart(str((data.get("about") or {}).get("set")))
+        elif kind in ("mask", "clips") and "clip" in data:
+            self._note_saved(str(data["clip"]))
+
+    def _note_saved(self, clip_id: str) -> None:
         with self._lock:
             sets = list(self._sets.items())
         for set_id, index in sets:
-            row = index.rows.get(str(data["clip"]))
+            row = index.rows.get(clip_id)
             if row is None:
                 continue
             if row.masks:
                 self._ask(set_id)
             else:  # its first mask: only a list made anew knows the file
-                threading.Thread(target=self._refresh_quietly, args=(set_id,), daemon=True).start()
+                self._refresh_apart(set_id)
+
+    def _refresh_apart(self, set_id: str) -> None:
+        if set_id in self._sets:
+            threading.Thread(target=self._refresh_quietly, args=(set_id,), daemon=True).start()
 
     def _refresh_quietly(self, set_id: str) -> None:
         with suppress(Exception):  # whoever asks is told

@@ -65,17 +65,25 @@ def plan_of(clip_set: ClipSet) -> SetPlan:
     if clip_set.config is None:
         return _plan_bare(clip_set, "")
     try:
-        stat = clip_set.config.stat()
-        config = _load(clip_set.config, (stat.st_mtime_ns, stat.st_size))
+        config = _load(clip_set.config, _stamp_sources(clip_set.config, clip_set))
         data = config.data[clip_set.index]
     except (ConfigError, OSError, IndexError) as error:
         return _plan_bare(clip_set, str(error))
     return _plan_configured(clip_set, config, data)
 
 
+def _stamp_sources(config: Path, clip_set: ClipSet) -> tuple[tuple[int, int], ...]:
+    """Time and size of what a configuration is read from: itself, and legends it takes up."""
+    places = [config, clip_set.clips / LEGEND, clip_set.clips.with_name(LEGEND)]
+    if clip_set.masks is not None:
+        places.append(clip_set.masks / LEGEND)
+    stats = [path.stat() if path.is_file() else None for path in places]
+    return tuple((stat.st_mtime_ns, stat.st_size) if stat else (0, 0) for stat in stats)
+
+
 @lru_cache(maxsize=32)
-def _load(path: Path, stamp: tuple[int, int]) -> Config:  # noqa: ARG001 -- part of the key
-    """The configuration; time and size are part of the key, so that a changed file is read."""
+def _load(path: Path, stamps: tuple[tuple[int, int], ...]) -> Config:  # noqa: ARG001 -- of the key
+    """The configuration; the stamps are part of the key, so that a changed file is read."""
     return load(path)
 
 
