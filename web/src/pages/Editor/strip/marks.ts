@@ -1,7 +1,8 @@
 // How the mask of a clip stands, by the facts of its data set.
 import type { Clip } from "../../../lib/workspace.svelte.ts";
 
-export type Mark = "none" | "made" | "unsure" | "nothing" | "failed" | "hand" | "alpha";
+export type Mark =
+  "none" | "made" | "accepted" | "unsure" | "nothing" | "failed" | "hand" | "alpha";
 
 /** A row of the data set, as far as the strip needs it. */
 export interface StripClip extends Clip {
@@ -11,6 +12,7 @@ export interface StripClip extends Clip {
 export const MARKS: Record<Mark, { text: string; sign: string }> = {
   none: { text: "no mask", sign: "" },
   made: { text: "made, sure", sign: "✓" },
+  accepted: { text: "looked at, accepted", sign: "✓" },
   unsure: { text: "unsure: look at it", sign: "?" },
   nothing: { text: "nothing was found in it", sign: "?" },
   failed: { text: "could not be made", sign: "!" },

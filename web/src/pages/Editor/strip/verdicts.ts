@@ -16,7 +16,7 @@ interface JudgeAnswer {
 
 /** Whether a verdict means anything: hand work counts as it is, and what is not there cannot be judged. */
 export function canJudge(mark: Mark | undefined): boolean {
-  return mark === "made" || mark === "unsure" || mark === "nothing";
+  return mark === "made" || mark === "accepted" || mark === "unsure" || mark === "nothing";
 }
 
 /** Accepted: training uses it. Rejected: it counts as unsure, and training leaves its clip out. */
