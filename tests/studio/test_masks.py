@@ -195,20 +195,6 @@ def test_what_cannot_be_painted_says_why(client: TestClient, folder: Path, masks
     assert answer.json()["error"] == info["why"]
 
 
-def test_a_set_without_masks_is_given_a_folder(client: TestClient, folder: Path) -> None:
-    make_project(folder, 'masks = "none" # for now', "face = 1.0\nhair = 0.5\n")
-    (clip_set,) = client.get("/api/workspace").json()["sets"]
-    address = f"/api/sets/{clip_set['id']}/masks"
-    assert client.post(address).json() == {"masks": "masks"}
-    assert 'masks = "masks"' in (folder / "frisket.toml").read_text()
-    assert json.loads((folder / "masks/legend.json").read_text()) == {"face": 1, "hair": 2}
-    clip = find_clip(client)
-    info, _ = read(client, clip)
-    assert info["editable"]
-    assert write(client, clip, info).status_code == 200
-    assert client.post(address).status_code == 422
-
-
 def test_a_mask_of_another_size_is_shown_at_the_clips(client: TestClient, folder: Path) -> None:
     make_project(folder, 'masks = "masks"')
     (folder / "masks").mkdir()

@@ -103,3 +103,15 @@ def test_a_legend_that_comes_later_is_read(client: TestClient, folder: Path) -> 
     answer = client.get(f"/api/clips/{clip['id']}/overlay?size=256")
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "image/webp"
+
+
+def test_a_set_without_masks_is_given_a_folder(client: TestClient, folder: Path) -> None:
+    make_set(folder, "none")
+    address = f"/api/sets/{find_set(client)}/masks"
+    assert client.post(address).json() == {"masks": "masks"}
+    assert 'masks = "masks"' in (folder / "frisket.toml").read_text()
+    assert json.loads((folder / "masks/legend.json").read_text()) == {"subject": 1}
+    (clip,) = client.get(f"/api/sets/{find_set(client)}/clips").json()["clips"]
+    info = json.loads(client.get(f"/api/clips/{clip['id']}/mask").headers["X-Frisket-Mask"])
+    assert info["editable"]
+    assert client.post(address).status_code == 422
