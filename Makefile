@@ -31,9 +31,10 @@ check: $(STAMP) lines
 # The page of `frisket studio`: built into the package, so that nobody else needs Node.
 PAGE := src/frisket/studio/static
 NODE_STAMP := web/node_modules/.installed
+# By the lock file; `npm ci` refuses it where a registry lacks an optional package of Windows.
 $(NODE_STAMP): web/package.json web/package-lock.json
 	@command -v npm > /dev/null || { echo "The page is built by Node 20.19 or newer, with npm"; exit 1; }
-	cd web && npm ci --no-audit --no-fund --silent
+	cd web && npm install --no-save --no-audit --no-fund --silent
 	@touch $@
 
 studio: $(NODE_STAMP)
