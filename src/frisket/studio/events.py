@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -39,6 +40,8 @@ class EventStream:
     _readers: list[_Reader] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _number: int = 0
+    # Of this server: one that was started anew counts from 0 again, and its numbers mean others.
+    _epoch: str = field(default_factory=lambda: secrets.token_hex(4))
     _closed: bool = False
 
     def publish(self, kind: str, data: dict[str, Any]) -> None:
@@ -46,7 +49,7 @@ class EventStream:
         with self._lock:
             self._number += 1
             body = json.dumps(data, separators=(",", ":"))
-            event = Event(self._number, f"id: {self._number}\nevent: {kind}\ndata: {body}\n\n")
+            event = Event(self._number, self._frame(self._number, kind, body))
             self._ring.append(event)
             readers = list(self._readers)
         for reader in readers:
@@ -67,8 +70,25 @@ class EventStream:
         for reader in readers:
             _call(reader.loop, _send_end, reader.queue)
 
-    async def read(self, last: int | None) -> AsyncIterator[str]:
-        """The frames after event `last`, then those to come; `refetch` where some are gone."""
+    def _list_missed(self, ring: list[Event], newest: int, last: str) -> list[str]:
+        epoch, _, digits = last.partition("-")
+        number = int(digits) if epoch == self._epoch and digits.isdecimal() else -1
+        oldest = ring[0].number if ring else newest + 1
+        if last and not oldest - 1 <= number <= newest:
+            return [self._frame(newest, "refetch", "{}")]
+        if not last:
+            return [self._frame(newest, "hello", "{}")]
+        later = [event.text for event in ring if event.number > number]
+        return [self._frame(number, "hello", "{}"), *later]
+
+    def _frame(self, number: int, kind: str, body: str) -> str:
+        return f"id: {self._epoch}-{number}\nevent: {kind}\ndata: {body}\n\n"
+
+    async def read(self, last: str) -> AsyncIterator[str]:
+        """The frames after the event of the id `last` ("": from now on), then those to come.
+
+        The first is `hello`, or `refetch` where some are gone or are another server's.
+        """
         reader = _Reader(asyncio.get_running_loop(), asyncio.Queue(WAITING))
         with self._lock:
             ring, newest = list(self._ring), self._number
@@ -76,7 +96,7 @@ class EventStream:
         try:
             if self._closed:
                 return
-            for text in _catch_up(ring, newest, last):
+            for text in self._list_missed(ring, newest, last):
                 yield text
             while True:
                 try:
@@ -92,16 +112,6 @@ class EventStream:
                 self._readers.remove(reader)
 
 
-def _catch_up(ring: list[Event], newest: int, last: int | None) -> list[str]:
-    """The first frames of a reader whose last event was `last`; None: it has none yet."""
-    oldest = ring[0].number if ring else newest + 1
-    has_gap = last is not None and (last > newest or last + 1 < oldest)
-    first = f"id: {newest}\nevent: {'refetch' if has_gap else 'hello'}\ndata: {{}}\n\n"
-    if last is None or has_gap:
-        return [first]
-    return [first, *(event.text for event in ring if event.number > last)]
-
-
 def _call(loop: asyncio.AbstractEventLoop, *call: Any) -> None:
     try:
         loop.call_soon_threadsafe(*call)
@@ -110,13 +120,14 @@ def _call(loop: asyncio.AbstractEventLoop, *call: Any) -> None:
 
 
 def _put(queue: asyncio.Queue[Event | None], event: Event) -> None:
-    if queue.full():  # the page is asked to come back: its last id is too old by then, or it is not
+    if queue.full():
         _send_end(queue)
     else:
         queue.put_nowait(event)
 
 
 def _send_end(queue: asyncio.Queue[Event | None]) -> None:
-    while queue.full():
+    """End a stream where its page stands: what it has not read comes when it comes back."""
+    while not queue.empty():
         queue.get_nowait()
     queue.put_nowait(None)

@@ -22,14 +22,8 @@ export function on(kind: EventKind, listener: Listener): () => void {
 export function connect(): void {
   if (source) return;
   source = new EventSource("/api/events");
-  let wasOpen = false;
   source.addEventListener("open", () => (link.open = true));
   source.addEventListener("error", () => (link.open = false));
-  source.addEventListener("hello", () => {
-    // A server that was started anew counts from 0: what we know may be old.
-    if (wasOpen) dispatch("refetch", {});
-    wasOpen = true;
-  });
   for (const kind of KINDS) {
     source.addEventListener(kind, (event) =>
       dispatch(kind, JSON.parse((event as MessageEvent<string>).data)),

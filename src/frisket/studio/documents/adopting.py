@@ -9,7 +9,7 @@ from frisket.masks.names import BACKGROUND
 from frisket.media.paths import LEGEND
 from frisket.studio.documents.base import MaskNotEditable
 from frisket.studio.documents.finding import MASKS, read_source
-from frisket.studio.regions.table import edit_config, open_table
+from frisket.studio.regions.table import edit_config, find_data_table, open_table
 from frisket.studio.workspace import ClipSet
 
 SUBJECT = "subject"  # the region `frisket init` writes where it finds no masks
@@ -38,8 +38,7 @@ def add_folder(clip_set: ClipSet, coming: Sequence[str] = ()) -> Path:
         )
     regions_there = list(dict.fromkeys([*legend, *coming]))
     with edit_config(clip_set.config) as document:
-        tables = document["data"]
-        table = tables[clip_set.index] if isinstance(tables, list) else tables
+        table = find_data_table(document, clip_set.index)
         table["masks"] = MASKS
         table["masks"].comment("label maps, as `frisket masks` and the studio write them")
         if regions_there:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from frisket.config.load import read_layers
+from frisket.studio.settings import read_settings
 from frisket.studio.state import Studio
 from frisket.studio.workspace import WorkspaceClip
 
@@ -43,8 +44,7 @@ def _list_folders(studio: Studio, clip: WorkspaceClip) -> Iterator[Path]:
     if config is not None:
         sources = read_layers(config)[0].maskgen.sources
         yield from (Path(sources[name]).expanduser() for name in KINDS if name in sources)
-    models = _read_json(studio.home / "settings.json").get("models", [])
-    yield from (Path(model) for model in models if isinstance(model, str))
+    yield from read_settings(studio.home).models
 
 
 def _read_kind(folder: Path) -> str:

@@ -66,6 +66,15 @@ def _check_draft(draft: Path, path: Path) -> None:
         raise ConfigError(str(error).replace(str(draft), str(path))) from error
 
 
+def find_data_table(document: tomlkit.TOMLDocument, index: int) -> Any:
+    """The `[[data]]` table of a data set, to be written into; ConfigError where there is none."""
+    tables: Any = document.get("data")
+    try:
+        return tables[index] if isinstance(tables, list) else {0: tables}[index]
+    except LookupError as error:
+        raise ConfigError(f"there is no [[data]] of number {index + 1} any more") from error
+
+
 def open_table(document: tomlkit.TOMLDocument) -> Any:
     """`[regions]` as a table that can be written into; one is made where there is none."""
     table = document.get("regions")

@@ -13,7 +13,7 @@ router = APIRouter()
 @router.get("/events")
 async def read_events(
     studio: OpenStudio,
-    last_event_id: Annotated[int | None, Header()] = None,
+    last_event_id: Annotated[str, Header(max_length=40)] = "",
 ) -> StreamingResponse:
     """What happens from here on; after `Last-Event-ID`, what was missed first."""
     return StreamingResponse(studio.events.read(last_event_id), media_type="text/event-stream")

@@ -159,8 +159,10 @@ class SetIndexes:
             threading.Thread(target=self._refresh_quietly, args=(set_id,), daemon=True).start()
 
     def _refresh_quietly(self, set_id: str) -> None:
-        with suppress(Exception):  # whoever asks is told
+        try:
             self.refresh(set_id)
+        except Exception as error:  # of a thread of nobody's: whoever asks next is told again
+            log.warning("studio: a data set could not be looked at again: %s", error)
 
     def list_arrivals(self, set_id: str) -> set[str]:
         """Names of clips that came since the set was listed."""

@@ -5,13 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import tomlkit
-from tomlkit.exceptions import TOMLKitError
-
-from frisket.config.load import read
 from frisket.config.provenance import ConfigError
-from frisket.disk.atomic import replacing
 from frisket.media.folders.rejecting import BadRejects, read_lines, write_rejects
+from frisket.studio.regions.table import edit_config, find_data_table
 from frisket.studio.sets.listing import ClipRow
 from frisket.studio.sets.plan import SetPlan
 
@@ -45,21 +41,8 @@ def _change(plan: SetPlan, values: dict[str, Any]) -> None:
     path = plan.clip_set.config
     if path is None:
         raise ConfigError("this data set has no configuration yet: make one first (frisket init)")
-    try:
-        document = tomlkit.parse(path.read_text(encoding="utf-8"))
-        data: Any = document["data"]
-        table = data if hasattr(data, "keys") else data[plan.clip_set.index]
-    except (OSError, TOMLKitError, LookupError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: its [[data]] cannot be changed ({error})") from error
-    for key, value in values.items():
-        table[key] = value
-    text = tomlkit.dumps(document)
-    try:
-        read(path, text=text)  # not `check`, which loads torch: these keys need no model
-    except ConfigError as error:
-        raise ConfigError(f"the configuration was left as it is: {error}") from error
-    with replacing(path) as draft:
-        draft.write_text(text, encoding="utf-8")
+    with edit_config(path) as document:
+        find_data_table(document, plan.clip_set.index).update(values)
 
 
 def _make_relative(path: Path, base: Path) -> str:

@@ -108,15 +108,19 @@ def edit_captions(
         raise HTTPException(409, {"error": "captions changed since the preview; look again"})
     changed_captions: list[tuple[ClipRow, str, CaptionText]] = []
     passed: list[str] = []
-    for change in changes:
-        try:
-            after = write_caption(change.row, change.after, change.revision)
-        except CaptionChanged:
-            passed.append(change.row.name)
-        else:
-            changed_captions.append((change.row, change.before, after))
-    undo = keep_edit(studio.home / "edits", set_id, changed_captions) if changed_captions else None
-    indexes.refresh(set_id)
+    undo: str | None = None
+    try:
+        for change in changes:
+            try:
+                after = write_caption(change.row, change.after, change.revision)
+            except CaptionChanged:
+                passed.append(change.row.name)
+            else:
+                changed_captions.append((change.row, change.before, after))
+    finally:  # also of an edit that a full disk ended: what it changed can be taken back
+        if changed_captions:
+            undo = keep_edit(studio.home / "edits", set_id, changed_captions)
+            indexes.refresh(set_id)
     return {"undo": undo, "count": len(changed_captions), "passed": passed}
 
 
