@@ -49,7 +49,7 @@ class EventStream:
         with self._lock:
             self._number += 1
             body = json.dumps(data, separators=(",", ":"))
-            event = Event(self._number, self._frame(self._number, kind, body))
+            event = Event(self._number, self._spell_frame(self._number, kind, body))
             self._ring.append(event)
             readers = list(self._readers)
         for reader in readers:
@@ -75,13 +75,13 @@ class EventStream:
         number = int(digits) if epoch == self._epoch and digits.isdecimal() else -1
         oldest = ring[0].number if ring else newest + 1
         if last and not oldest - 1 <= number <= newest:
-            return [self._frame(newest, "refetch", "{}")]
+            return [self._spell_frame(newest, "refetch", "{}")]
         if not last:
-            return [self._frame(newest, "hello", "{}")]
+            return [self._spell_frame(newest, "hello", "{}")]
         later = [event.text for event in ring if event.number > number]
-        return [self._frame(number, "hello", "{}"), *later]
+        return [self._spell_frame(number, "hello", "{}"), *later]
 
-    def _frame(self, number: int, kind: str, body: str) -> str:
+    def _spell_frame(self, number: int, kind: str, body: str) -> str:
         return f"id: {self._epoch}-{number}\nevent: {kind}\ndata: {body}\n\n"
 
     async def read(self, last: str) -> AsyncIterator[str]:
