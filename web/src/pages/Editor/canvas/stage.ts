@@ -67,7 +67,7 @@ export class Stage {
   private marching: ReturnType<typeof setInterval> | undefined;
   private buffer = new ArrayBuffer(4);
   private readonly contexts: Record<keyof StageElements, CanvasRenderingContext2D>;
-  /** Whether each frame with a stroke in it leaves a measure (see benchmarks/studio_brush.py). */
+  /** Whether each frame with a stroke in it leaves a measure (see benchmarks/studio/brush.py). */
   private readonly measured = localStorage.getItem("frisket-measure") === "1";
 
   constructor(

@@ -1,6 +1,6 @@
 """The studio's grid of thousands of clips: time to the first screen, memory while scrolling.
 
-    python benchmarks/studio_grid.py 5000 10000
+    python benchmarks/studio/grid.py 5000 10000
 
 Draws that many small pictures with masks and captions, starts `frisket studio` on them with an
 empty cache, and opens the page in Chromium. Prints for each count: milliseconds until the first

@@ -4,7 +4,7 @@ Targets: open in 1.5 s; the work of a frame with a stroke in it, on the thread t
 8 ms at the 95th percentile. A frame is late where the one before began more than 25 ms earlier.
 Chromium draws by software here, which the work measured does not.
 
-    python benchmarks/studio_brush.py [SIDE] [SECONDS]
+    python benchmarks/studio/brush.py [SIDE] [SECONDS]
 """
 
 import json

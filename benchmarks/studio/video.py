@@ -1,6 +1,6 @@
 """Frames of a 1080p clip in any order, and a painted frame carried against exact masks.
 
-    python benchmarks/studio_video.py
+    python benchmarks/studio/video.py
 
 Prints milliseconds a frame (next, back, random, as JPEG) and, clip by clip, the mean IoU of the
 regions half-way and at the end, with the confidence that was given. Needs no weights; the CPU.
@@ -23,7 +23,7 @@ from frisket.media.seeking import VideoReader
 from frisket.pocket.world import CREATURES, ZIGZAG, Background, Scene, draw, frames_of
 from frisket.recipes.serve.ops.frames import encode_picture, shrink_picture
 
-PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
+PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
 FRAMES, GROUP = 240, 48  # of the 1080p clip, a key frame every two seconds
 Footage = tuple[list[NDArray[np.uint8]], list[NDArray[np.uint8]]]  # pictures, exact labels
 
