@@ -92,7 +92,6 @@ class TokenRoutes(Protocol):
     """What `Family.routes` is.
 
     `shared`: the samples of a call must keep the same tokens (its rotary embedding has no batch).
-    `patch`: cells of the latent grid behind one token, f h w.
     """
 
     @property
@@ -100,9 +99,11 @@ class TokenRoutes(Protocol):
         """Whether all samples of a call keep the same tokens."""
         ...
 
-    @property
-    def patch(self) -> tuple[int, int, int]:
-        """Cells of the latent grid behind one token, f h w."""
+    def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
+        """Cells of the latent grid behind one token of a plain denoiser, f h w.
+
+        A family's variants may differ in it (HunyuanVideo and 1.5).
+        """
         ...
 
     def list_blocks(self, denoiser: nn.Module) -> tuple[RoutedBlock, ...]:
