@@ -8,22 +8,21 @@ from diffusers import HunyuanVideo15Transformer3DModel, HunyuanVideoTransformer3
 from torch import nn
 
 from frisket.families.routes import KeptTokens, Narrow, RoutedBlock, align
+from frisket.families.shared.routes.rotary import align_rotary
 
 # Of HunyuanVideo's blocks, in diffusers' names: the mask b 1 1 n has one column a token of
 # [image | text]. In 1.5 it is b n of the text alone, and the processor widens it to the image.
-DOUBLE = align(freqs_cis=("image", 0), attention_mask=("joint", 3))
-SINGLE = align(image_rotary_emb=("image", 0), attention_mask=("joint", 3))
-DOUBLE_15 = align(freqs_cis=("image", 0))
+JOINT_MASK = align(attention_mask=("joint", 3))
+DOUBLE = align_rotary("freqs_cis", "image", JOINT_MASK)
+SINGLE = align_rotary("image_rotary_emb", "image", JOINT_MASK)
+DOUBLE_15 = align_rotary("freqs_cis", "image")
 
 
 @dataclass(frozen=True, slots=True)
 class HunyuanRoutes:
-    """Text goes beside the image through all blocks, so a window may span both kinds of them.
+    """Text goes beside the image through all blocks, so a window may span both kinds of them."""
 
-    `shared`: the rotary embedding is n d, without a batch.
-    """
-
-    shared: bool = True
+    shared: bool = False
 
     def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
         """2 x 2 cells of a frame; one cell in 1.5."""
