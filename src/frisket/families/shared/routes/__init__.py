@@ -1,1 +1,1 @@
-"""How blocks take a part of the image's tokens, where families share it: one file a kind."""
+"""How transformer blocks take a part of the image's tokens, one file a kind of model."""
