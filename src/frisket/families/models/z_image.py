@@ -26,6 +26,7 @@ from frisket.families.key_map import Names
 from frisket.families.presets import presets
 from frisket.families.routes import RoutedBlock, align
 from frisket.families.shared.prompt_spans import load_tokenizers, read_template
+from frisket.families.shared.routes.stacks import list_stack
 from frisket.families.shared.streams.planes import ZImageStreams
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample
@@ -73,13 +74,8 @@ class ZImageRoutes:
     def list_blocks(self, denoiser: nn.Module) -> tuple[RoutedBlock, ...]:
         """`layers`; their mask (b n) is there where the texts of a batch differ in length."""
         aligned = dict.fromkeys(("attn_mask", "freqs_cis", "noise_mask"), ("joint", 1))
-        narrow = align(**aligned)
-        blocks: Any = denoiser.layers
-        return tuple(
-            RoutedBlock(
-                name=f"layers.{name}", module=block, hidden="x", stream="joint", narrow=narrow
-            )
-            for name, block in blocks.named_children()
+        return list_stack(
+            denoiser, "layers", hidden="x", stream="joint", output=None, narrow=align(**aligned)
         )
 
 

@@ -1,6 +1,5 @@
 """How the blocks of HunyuanVideo and HunyuanVideo-1.5 take a part of the image's tokens."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import nn
 
 from frisket.families.routes import KeptTokens, Narrow, RoutedBlock, align
 from frisket.families.shared.routes.rotary import align_rotary
+from frisket.families.shared.routes.stacks import list_stack
 
 # Of HunyuanVideo's blocks, in diffusers' names: the mask b 1 1 n has one column a token of
 # [image | text]. In 1.5 it is b n of the text alone, and the processor widens it to the image.
@@ -32,22 +32,16 @@ class HunyuanRoutes:
     def list_blocks(self, denoiser: nn.Module) -> tuple[RoutedBlock, ...]:
         """Double blocks, then single ones (1.5 has none); ValueError for another class."""
         if isinstance(denoiser, HunyuanVideo15Transformer3DModel):
-            return tuple(_list(denoiser, "transformer_blocks", DOUBLE_15))
+            return list_stack(denoiser, "transformer_blocks", output=0, narrow=DOUBLE_15)
         if not isinstance(denoiser, HunyuanVideoTransformer3DModel):
             raise ValueError(f"{type(denoiser).__name__} is no transformer of HunyuanVideo")
         double, single = DOUBLE, SINGLE
         if denoiser.config["image_condition_type"] == "token_replace":
             double, single = _count_clean(double), _count_clean(single)
         return (
-            *_list(denoiser, "transformer_blocks", double),
-            *_list(denoiser, "single_transformer_blocks", single),
+            *list_stack(denoiser, "transformer_blocks", output=0, narrow=double),
+            *list_stack(denoiser, "single_transformer_blocks", output=0, narrow=single),
         )
-
-
-def _list(denoiser: nn.Module, stack: str, narrow: Narrow) -> Iterator[RoutedBlock]:
-    blocks: Any = getattr(denoiser, stack)
-    for name, block in blocks.named_children():
-        yield RoutedBlock(name=f"{stack}.{name}", module=block, output=0, narrow=narrow)
 
 
 def _count_clean(narrow: Narrow) -> Narrow:

@@ -12,6 +12,7 @@ def list_stack(
     denoiser: nn.Module,
     stack: str,
     *,
+    hidden: str = "hidden_states",
     stream: Stream = "image",
     output: int | None,
     narrow: Narrow | None = None,
@@ -20,7 +21,12 @@ def list_stack(
     blocks: Any = getattr(denoiser, stack)
     return tuple(
         RoutedBlock(
-            name=f"{stack}.{index}", module=block, stream=stream, output=output, narrow=narrow
+            name=f"{stack}.{index}",
+            module=block,
+            hidden=hidden,
+            stream=stream,
+            output=output,
+            narrow=narrow,
         )
         for index, block in enumerate(blocks)
     )
