@@ -66,10 +66,8 @@ class ZImageRoutes:
     shared: bool = False
 
     def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
-        """2 x 2 cells: the one size of a token that there are weights for."""
-        config: Any = denoiser.config
-        (side,), (deep,) = config.all_patch_size, config.all_f_patch_size
-        return deep, side, side
+        """2 x 2 cells, the model's own default: `predict` names no size."""
+        return 1, GRID.patch, GRID.patch
 
     def list_blocks(self, denoiser: nn.Module) -> tuple[RoutedBlock, ...]:
         """`layers`; their mask (b n) is there where the texts of a batch differ in length."""
