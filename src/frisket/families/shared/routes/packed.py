@@ -1,7 +1,4 @@
-"""Routes of transformers that are handed packed tokens: FLUX, FLUX.2, Qwen-Image.
-
-Their rotary embeddings have no batch: the samples of a call keep the same tokens.
-"""
+"""Routes of transformers that are handed packed tokens: FLUX, FLUX.2, Qwen-Image."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,18 +6,22 @@ from typing import Any
 from torch import nn
 
 from frisket.families.routes import KeptTokens, RoutedBlock, align
+from frisket.families.shared.routes.rotary import align_rotary, take_rotary
 from frisket.families.shared.routes.stacks import list_stack
 
 DOUBLE, SINGLE = "transformer_blocks", "single_transformer_blocks"
-ROTATED = align(image_rotary_emb=("joint", 0))  # a cosine and a sine for each row, text first
+ROTATED = align_rotary("image_rotary_emb", "joint")  # a row for each token, text first
 
 
 @dataclass(frozen=True, slots=True)
 class FluxRoutes:
     """Of FLUX.1: double blocks and then single ones; both are handed text and image apart."""
 
-    patch: tuple[int, int, int] = (1, 2, 2)
-    shared: bool = True
+    shared: bool = False
+
+    def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
+        """2 x 2 cells: the family folds them before it calls the denoiser."""
+        return 1, 2, 2
 
     def list_blocks(self, denoiser: nn.Module) -> tuple[RoutedBlock, ...]:
         """Double blocks, then single blocks."""
@@ -32,10 +33,16 @@ class FluxRoutes:
 
 @dataclass(frozen=True, slots=True)
 class Flux2Routes:
-    """Of FLUX.2: its single blocks are handed text and image as one sequence."""
+    """Of FLUX.2: its single blocks are handed text and image as one sequence.
 
-    patch: tuple[int, int, int] = (1, 1, 1)
-    shared: bool = True
+    So a window may go in as rows of the image and come out as joint rows.
+    """
+
+    shared: bool = False
+
+    def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
+        """One cell: FLUX.2's latents are folded already."""
+        return 1, 1, 1
 
     def list_blocks(self, denoiser: nn.Module) -> tuple[RoutedBlock, ...]:
         """Double blocks, then single blocks."""
@@ -52,8 +59,11 @@ class QwenRoutes:
     Edit 2511 tells reference pictures that they are clean: `modulate_index` has one number a row.
     """
 
-    patch: tuple[int, int, int] = (1, 2, 2)
-    shared: bool = True
+    shared: bool = False
+
+    def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
+        """2 x 2 cells: the family packs them before it calls the denoiser."""
+        return 1, 2, 2
 
     def list_blocks(self, denoiser: nn.Module) -> tuple[RoutedBlock, ...]:
         """All blocks are of one kind."""
@@ -67,8 +77,11 @@ class Qwen21Routes:
     What the blocks are told of the prefix (`segments`, `cache_write_slice`) stays as it is.
     """
 
-    patch: tuple[int, int, int] = (1, 1, 1)
-    shared: bool = True
+    shared: bool = False
+
+    def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
+        """One cell."""
+        return 1, 1, 1
 
     def list_blocks(self, denoiser: nn.Module) -> tuple[RoutedBlock, ...]:
         """All blocks are of one kind."""
@@ -76,25 +89,27 @@ class Qwen21Routes:
 
 
 _INDEXED = align(modulate_index=("image", 1))
-_ONE_SEQUENCE = align(
-    rotary_emb=("joint", 0), target_token_mask=("joint", 0), key_valid=("joint", 1)
-)
+_VALID = align(key_valid=("joint", 1))
 
 
 def _narrow_qwen(given: dict[str, Any], kept: KeptTokens) -> dict[str, Any]:
     """The rotary embedding is a pair: of the image's rows, and of the text's, which all stay."""
     taken = _INDEXED(given, kept)
-    if given["image_rotary_emb"] is not None:
-        of_image, of_text = given["image_rotary_emb"]
-        taken["image_rotary_emb"] = (kept.take(of_image, "image", dim=0), of_text)
-    return taken
+    of_image, of_text = given["image_rotary_emb"]
+    return {**taken, "image_rotary_emb": (take_rotary(of_image, kept, "image"), of_text)}
 
 
 def _narrow_qwen_21(given: dict[str, Any], kept: KeptTokens) -> dict[str, Any]:
     """ValueError for a mask of flex_attention: its blocks of rows cannot be gathered."""
     if given["attention_mask"] is not None:
         raise ValueError(
-            "token routing cannot cut the attention mask of QwenImage21FlexAttnProcessor: use"
+            "attention_mask: token routing cannot cut the mask of QwenImage21FlexAttnProcessor; use"
             " QwenImage21AttnProcessor, the default"
         )
-    return _ONE_SEQUENCE(given, kept)
+    taken = _VALID(given, kept)
+    taken["rotary_emb"] = take_rotary(given["rotary_emb"], kept, "joint")
+    if given["target_token_mask"] is not None:
+        # As many rows of each kind stay in every sample, in the same order: one mask does for all.
+        of_first = KeptTokens(kept.tokens[:1], kept.call)
+        taken["target_token_mask"] = of_first.take(given["target_token_mask"], "joint", dim=0)
+    return taken

@@ -1,6 +1,7 @@
 """Routes of Stable Diffusion 3 and 3.5."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -15,8 +16,12 @@ class Sd3Routes:
     That is so in blocks of dual attention and in the last one too, which hands back no text.
     """
 
-    patch: tuple[int, int, int] = (1, 2, 2)
     shared: bool = False
+
+    def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
+        """2 x 2 cells."""
+        config: Any = denoiser.config
+        return 1, config.patch_size, config.patch_size
 
     def list_blocks(self, denoiser: nn.Module) -> tuple[RoutedBlock, ...]:
         """All blocks, in the order of the call."""
