@@ -12,7 +12,7 @@ from tests.contracts.routing.draws import (
 )
 from tests.contracts.routing.small_router import carry_tokens
 
-from frisket.families.experts import first
+from frisket.families.experts import experts_of, first
 from frisket.families.routes import KeptTokens
 
 CLOSE = 1e-5  # float32; what is renumbered is further off
@@ -119,6 +119,26 @@ def test_dropped_tokens_leave_the_window_as_they_came_and_text_and_pictures_do_n
             assert (before[~stays] != after[~stays]).any(-1).all()
             if entry.stream == last.stream and moved.numel():
                 assert not torch.equal(moved, others)
+
+
+def test_checkpointed_blocks_have_the_same_gradients(case, routed):
+    """Of one sample: families that call their denoiser several times a batch do so once."""
+    frames, window = case.lengths[-1], list_windows(case)[0]
+    tokens = draw_tokens(case, frames)[:1]
+    gradients = []
+    routed.train().requires_grad_(True)
+    for checkpointed in (False, True):
+        if checkpointed:
+            for expert in experts_of(routed).values():
+                expert.enable_gradient_checkpointing()
+        routed.zero_grad()
+        with carry_tokens(case.family, routed, tokens, window):
+            case.predict(routed, frames, batch=1).square().mean().backward()
+        gradients.append({name: value.grad for name, value in routed.named_parameters()})
+    plain, recomputed = gradients
+    assert any(value is not None and value.any() for value in plain.values())
+    for name, value in plain.items():
+        torch.testing.assert_close(recomputed[name], value, atol=1e-6, rtol=1e-4, msg=name)
 
 
 @torch.no_grad()
