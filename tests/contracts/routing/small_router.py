@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
@@ -57,9 +56,7 @@ class Carrier:
         def widen(module: nn.Module, args: Any, output: Any) -> Any:
             full, entry, kept = self.entered[-1]
             narrow = output if block.output is None else output[block.output]
-            if entry.stream != block.stream:  # FLUX.2: the text comes in on the way, before it
-                full = torch.cat([narrow[:, : kept.call.sequences["text"][0].count], full], 1)
-            wide = kept.put(narrow, full, block.stream)
+            wide = kept.put(narrow, full, block.stream, entry.stream)
             self.left.append(wide)
             if block.output is None:
                 return wide
