@@ -81,11 +81,11 @@ class KeptTokens:
 
     def _count_around(self, inner: Stream, outer: Stream) -> tuple[int, int]:
         """Rows of `outer` before and after those of `inner`; all of them stay."""
-        inside, whole = self.call.sequences[inner], self.call.sequences[outer]
-        for begin in range(len(whole) - len(inside) + 1):
-            end = begin + len(inside)
-            if whole[begin:end] == inside:
-                around = whole[:begin], whole[end:]
+        inner_rows, outer_rows = self.call.sequences[inner], self.call.sequences[outer]
+        for begin in range(len(outer_rows) - len(inner_rows) + 1):
+            end = begin + len(inner_rows)
+            if outer_rows[begin:end] == inner_rows:
+                around = outer_rows[:begin], outer_rows[end:]
                 before, after = (sum(part.count for part in parts) for parts in around)
                 return before, after
         raise ValueError(f"the {outer} stream does not have the rows of the {inner} stream in it")

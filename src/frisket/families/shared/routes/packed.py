@@ -80,7 +80,7 @@ class Qwen21Routes:
     shared: bool = False
 
     def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
-        """One cell."""
+        """One cell: 2.1 is handed its latents unfolded."""
         return 1, 1, 1
 
     def list_blocks(self, denoiser: nn.Module) -> tuple[RoutedBlock, ...]:
@@ -92,24 +92,24 @@ _INDEXED = align(modulate_index=("image", 1))
 _VALID = align(key_valid=("joint", 1))
 
 
-def _narrow_qwen(given: dict[str, Any], kept: KeptTokens) -> dict[str, Any]:
+def _narrow_qwen(arguments: dict[str, Any], kept: KeptTokens) -> dict[str, Any]:
     """The rotary embedding is a pair: of the image's rows, and of the text's, which all stay."""
-    taken = _INDEXED(given, kept)
-    of_image, of_text = given["image_rotary_emb"]
-    return {**taken, "image_rotary_emb": (take_rotary(of_image, kept, "image"), of_text)}
+    image_rotary, text_rotary = arguments["image_rotary_emb"]
+    pair = (take_rotary(image_rotary, kept, "image"), text_rotary)
+    return {**_INDEXED(arguments, kept), "image_rotary_emb": pair}
 
 
-def _narrow_qwen_21(given: dict[str, Any], kept: KeptTokens) -> dict[str, Any]:
+def _narrow_qwen_21(arguments: dict[str, Any], kept: KeptTokens) -> dict[str, Any]:
     """ValueError for a mask of flex_attention: its blocks of rows cannot be gathered."""
-    if given["attention_mask"] is not None:
+    if arguments["attention_mask"] is not None:
         raise ValueError(
             "attention_mask: token routing cannot cut the mask of QwenImage21FlexAttnProcessor; use"
             " QwenImage21AttnProcessor, the default"
         )
-    taken = _VALID(given, kept)
-    taken["rotary_emb"] = take_rotary(given["rotary_emb"], kept, "joint")
-    if given["target_token_mask"] is not None:
+    narrow_arguments = _VALID(arguments, kept)
+    rotary = take_rotary(arguments["rotary_emb"], kept, "joint")
+    target_mask = arguments["target_token_mask"]
+    if target_mask is not None:
         # As many rows of each kind stay in every sample, in the same order: one mask does for all.
-        of_first = KeptTokens(kept.tokens[:1], kept.call)
-        taken["target_token_mask"] = of_first.take(given["target_token_mask"], "joint", dim=0)
-    return taken
+        target_mask = KeptTokens(kept.tokens[:1], kept.call).take(target_mask, "joint", dim=0)
+    return {**narrow_arguments, "rotary_emb": rotary, "target_token_mask": target_mask}
