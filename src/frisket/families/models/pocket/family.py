@@ -1,4 +1,6 @@
-"""The pocket family: 4 M UNets on 32-pixel pictures and clips that ship with the package.
+"""The pocket family: small models of 32-pixel pictures and clips that ship with the package.
+
+UNets of 4 M parameters, one for pictures and one for clips, and a transformer for pictures (`dit`).
 
 The real thing in small: rectified flow, cross-attention to a caption, classifier-free guidance,
 peft adapters, a diffusers pipeline, causal latent frames. Its VAE folds 2 x 2 pixels (and 4
@@ -12,7 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import (
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    UNet2DConditionModel,
+    WanTransformer3DModel,
+)
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from safetensors.torch import load_file
@@ -34,6 +41,11 @@ from frisket.families.defaults import Standard
 from frisket.families.key_map import Names
 from frisket.families.models.pocket.suggestions import SUGGESTIONS
 from frisket.families.models.pocket.text import WIDTH, PocketText, embed, find_spans
+from frisket.families.models.pocket.transformer import (
+    build_transformer,
+    is_transformer,
+    predict_velocity,
+)
 from frisket.families.presets import presets
 from frisket.families.shared.attention.cross import list_unet_layers
 from frisket.families.shared.streams.unet import UNetStreams
@@ -45,6 +57,7 @@ from frisket.shapes import Clip, Latents, PerSample
 
 IMAGE_CHANNELS = 12  # 2 x 2 pixels of 3 colours
 CHANNELS = {"image": IMAGE_CHANNELS, "video": 2 * 4 * IMAGE_CHANNELS}  # that the UNet reads
+TRANSFORMER_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
 LEAST = 0.1  # smallest t the clip model trains at: its velocity is an error divided by t
 CLEAREST = 0.02  # smallest t it is divided by
 
@@ -63,6 +76,11 @@ def build_net(channels: int, widths: tuple[int, int, int] = (64, 96, 96)) -> Any
         attention_head_dim=16,
         norm_num_groups=8,
     )
+
+
+def build_denoiser(variant: str) -> Any:
+    """A fresh denoiser of the shape that ships as `variant`."""
+    return build_transformer() if variant == "dit" else build_net(CHANNELS[variant])
 
 
 class PocketVae(nn.Module):
@@ -159,8 +177,7 @@ def _tokens(prompt: str | list[str] | None, count: int) -> Tensor:
 def _temporal(denoiser: nn.Module) -> int:
     """Pixel frames behind a latent frame: 1 for the image model, 4 for the clip model."""
     bare: Any = getattr(denoiser, "module", denoiser)  # inside DistributedDataParallel
-    channels = bare.config.in_channels
-    return 1 if channels == IMAGE_CHANNELS else 4
+    return 4 if bare.config.in_channels == CHANNELS["video"] else 1
 
 
 class Pocket(Standard):
@@ -204,6 +221,16 @@ class Pocket(Standard):
             steps=20,
             guidance=3.0,
         ),
+        "dit": Variant(
+            repo="packaged with frisket",
+            quantises=False,
+            grid=LatentGrid(channels=12, spatial=2, temporal=1, patch=2),
+            height=32,
+            width=32,
+            steps=20,
+            guidance=3.0,
+            lora_targets=TRANSFORMER_TARGETS,
+        ),
     }
 
     def objective(
@@ -237,7 +264,7 @@ class Pocket(Standard):
             packaged = Path(str(files("frisket") / "pocket" / f"{source.variant}.safetensors"))
             if not packaged.is_file():
                 raise WeightsNotFound(f"{packaged} is missing: install frisket again")
-            net = build_net(CHANNELS[source.variant])
+            net = build_denoiser(source.variant)
             state = load_file(packaged)
             net.load_state_dict({name: value.float() for name, value in state.items()})
             net = net.to(source.device)
@@ -286,6 +313,8 @@ class Pocket(Standard):
         Inside, the clip model names the clean clip (96 channels of noise do not fit through its 64
         features, a clean clip does), so that its velocity is (noisy - clean) / t.
         """
+        if is_transformer(denoiser):
+            return predict_velocity(denoiser, noisy, t, conditioning["tokens"])
         weight = next(denoiser.parameters())
         tokens, t = conditioning["tokens"].to(noisy.device, weight.dtype), t.to(noisy.device)
         count = noisy.shape[2]
