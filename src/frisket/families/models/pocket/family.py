@@ -40,6 +40,7 @@ from frisket.families.base import (
 from frisket.families.defaults import Standard
 from frisket.families.key_map import Names
 from frisket.families.models.pocket.suggestions import SUGGESTIONS
+from frisket.families.models.pocket.streams import PocketStreams
 from frisket.families.models.pocket.text import WIDTH, PocketText, embed, find_spans
 from frisket.families.models.pocket.transformer import (
     build_transformer,
@@ -47,8 +48,7 @@ from frisket.families.models.pocket.transformer import (
     predict_velocity,
 )
 from frisket.families.presets import presets
-from frisket.families.shared.attention.cross import list_unet_layers
-from frisket.families.shared.streams.unet import UNetStreams
+from frisket.families.shared.attention.cross import list_unet_layers, list_wan_layers
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
 from frisket.objectives.kinds import LevelWeighting
@@ -185,7 +185,7 @@ class Pocket(Standard):
 
     name = "pocket"
     suggestions = SUGGESTIONS
-    streams = UNetStreams(channels=IMAGE_CHANNELS)
+    streams = PocketStreams()
     lora_prefix = "unet"
     names = Names()  # it has no other release than ours
     lora_conv: tuple[str, ...] = ("conv1", "conv2")
@@ -259,7 +259,7 @@ class Pocket(Standard):
         return PocketText()
 
     def load_denoiser(self, source: Source) -> nn.Module:
-        """The packaged UNet, or one saved by `save` under `source.path`/denoiser."""
+        """The packaged denoiser, or one saved by `save` under `source.path`/denoiser."""
         if not source.path:
             packaged = Path(str(files("frisket") / "pocket" / f"{source.variant}.safetensors"))
             if not packaged.is_file():
@@ -277,7 +277,14 @@ class Pocket(Standard):
                     " Point model.source at a folder written by Frisket, or leave it empty for"
                     " the packaged base."
                 )
-            net = UNet2DConditionModel.from_pretrained(
+            kind = WanTransformer3DModel if source.variant == "dit" else UNet2DConditionModel
+            config = kind.load_config(folder)
+            if config["_class_name"] != kind.__name__:
+                raise ValueError(
+                    f"{folder} holds a {config['_class_name']}, and pocket {source.variant} is a"
+                    f" {kind.__name__}: check model.variant"
+                )
+            net = kind.from_pretrained(
                 folder, torch_dtype=source.dtype, use_safetensors=True, local_files_only=True
             ).to(source.device)
         return net.requires_grad_(False).eval()
@@ -307,7 +314,7 @@ class Pocket(Standard):
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
     ) -> Latents:
-        """The velocity. The image model takes frames one by one, the clip model two latent frames.
+        """The velocity. The UNet of pictures takes frames one by one, that of clips two latent ones.
 
         A still (f = 1) is for the clip model a clip in which nothing moves: its latent frame twice.
         Inside, the clip model names the clean clip (96 channels of noise do not fit through its 64
@@ -337,7 +344,9 @@ class Pocket(Standard):
         return velocity[:, :, :count].float()
 
     def list_attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
-        """The UNet's cross-attention; the image model has frames in the batch, the other none."""
+        """Cross-attention; the UNet of pictures has frames in the batch, the others none."""
+        if is_transformer(denoiser):
+            return list_wan_layers(denoiser)
         return list_unet_layers(denoiser, folded=_temporal(denoiser) == 1)
 
     def pipeline(self, parts: Parts) -> Any:
@@ -362,16 +371,19 @@ class Pocket(Standard):
         }
 
     def tiny(self, variant: str) -> Parts:
-        """A narrower random UNet."""
+        """A narrower random denoiser."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            net = build_net(CHANNELS[variant], (16, 32, 32))
+            if variant == "dit":
+                net = build_transformer(blocks=2, heads=2, width=16, hidden=64)
+            else:
+                net = build_net(CHANNELS[variant], (16, 32, 32))
         vae = PocketVae(self.variants[variant].grid.temporal)
         return Parts(variant, vae, PocketText(), net.requires_grad_(False).eval())
 
     def save(self, parts: Parts, folder: Path) -> None:
         """Write the denoiser under `folder`/denoiser (the other parts have no weights)."""
-        if not isinstance(parts.denoiser, UNet2DConditionModel):
+        if not isinstance(parts.denoiser, UNet2DConditionModel | WanTransformer3DModel):
             raise ValueError(f"nothing to save in {folder}: the denoiser is not loaded")
         parts.denoiser.save_pretrained(folder / "denoiser")
 
