@@ -40,6 +40,7 @@ from frisket.families.base import (
 from frisket.families.defaults import Standard
 from frisket.families.key_map import Names
 from frisket.families.models.pocket.suggestions import SUGGESTIONS
+from frisket.families.models.pocket.routes import PocketRoutes
 from frisket.families.models.pocket.streams import PocketStreams
 from frisket.families.models.pocket.text import WIDTH, PocketText, embed, find_spans
 from frisket.families.models.pocket.transformer import (
@@ -186,6 +187,7 @@ class Pocket(Standard):
     name = "pocket"
     suggestions = SUGGESTIONS
     streams = PocketStreams()
+    routes = PocketRoutes()
     lora_prefix = "unet"
     names = Names()  # it has no other release than ours
     lora_conv: tuple[str, ...] = ("conv1", "conv2")
