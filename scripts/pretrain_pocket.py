@@ -3,11 +3,12 @@
     python scripts/pretrain_pocket.py image OUT --steps 5800
     python scripts/pretrain_pocket.py image OUT --steps 6500 --focus checks
     python scripts/pretrain_pocket.py video OUT --steps 3700 --start OUT/image.safetensors
-    python scripts/pretrain_pocket.py dit OUT --steps 8000 --batch 16 --compile
+    python scripts/pretrain_pocket.py dit OUT --steps 10000 --batch 16 --compile
 
 The shipped weights were made in more sittings, each a resume of the one before: image to 4000, 4500
 (of --steps 6500), 5800, 6500 with --focus checks; video to 1500 (of 3000), 2300, 3700, begun from
-the image base at 4000. So these commands give their like, not their bytes.
+the image base at 4000; dit to 8000, 8500 (of --steps 12000), 10000. So these commands give their
+like, not their bytes.
 
 Constant rate, then a linear cool-down over the last fifth, so that a run cut short can be finished
 by calling it again with fewer --steps. --focus shows one background pattern more often: which
@@ -78,6 +79,19 @@ def warm(net, start: Path) -> None:
     net.load_state_dict(state)
 
 
+def build(variant: str, start: Path | None, *, compiled: bool):
+    """The denoiser that is trained; `compiled` is for the transformer's blocks."""
+    net = build_denoiser(variant)
+    if start:
+        warm(net, start)
+    if variant in CHANNELS:  # the UNets
+        net = net.to(memory_format=torch.channels_last)
+    if compiled:
+        for block in net.blocks:
+            block.compile()
+    return net
+
+
 def main() -> None:  # noqa: PLR0915  a script reads best in one piece
     """Train one variant."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -94,14 +108,7 @@ def main() -> None:  # noqa: PLR0915  a script reads best in one piece
     torch.set_num_threads(options.threads)
 
     torch.manual_seed(0)
-    net = build_denoiser(options.variant)
-    if options.start:
-        warm(net, options.start)
-    if options.variant in CHANNELS:  # the UNets
-        net = net.to(memory_format=torch.channels_last)
-    if options.compile:
-        for block in net.blocks:
-            block.compile()
+    net = build(options.variant, options.start, compiled=options.compile)
     vae = PocketVae(FAMILY.variants[options.variant].grid.temporal)
     optimizer = torch.optim.AdamW(net.parameters(), RATE, betas=(0.9, 0.99), weight_decay=0.01)
     ema = {name: value.detach().clone() for name, value in net.state_dict().items()}

@@ -39,9 +39,9 @@ from frisket.families.base import (
 )
 from frisket.families.defaults import Standard
 from frisket.families.key_map import Names
-from frisket.families.models.pocket.suggestions import SUGGESTIONS
 from frisket.families.models.pocket.routes import PocketRoutes
 from frisket.families.models.pocket.streams import PocketStreams
+from frisket.families.models.pocket.suggestions import SUGGESTIONS
 from frisket.families.models.pocket.text import WIDTH, PocketText, embed, find_spans
 from frisket.families.models.pocket.transformer import (
     build_transformer,
@@ -316,7 +316,7 @@ class Pocket(Standard):
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
     ) -> Latents:
-        """The velocity. The UNet of pictures takes frames one by one, that of clips two latent ones.
+        """The velocity; the UNet of pictures takes frames one by one, that of clips two latent ones.
 
         A still (f = 1) is for the clip model a clip in which nothing moves: its latent frame twice.
         Inside, the clip model names the clean clip (96 channels of noise do not fit through its 64
