@@ -3,10 +3,12 @@
     python scripts/pretrain_pocket.py image OUT --steps 5800
     python scripts/pretrain_pocket.py image OUT --steps 6500 --focus checks
     python scripts/pretrain_pocket.py video OUT --steps 3700 --start OUT/image.safetensors
+    python scripts/pretrain_pocket.py dit OUT --steps 10000 --batch 16 --compile
 
 The shipped weights were made in more sittings, each a resume of the one before: image to 4000, 4500
 (of --steps 6500), 5800, 6500 with --focus checks; video to 1500 (of 3000), 2300, 3700, begun from
-the image base at 4000. So these commands give their like, not their bytes.
+the image base at 4000; dit to 8000, 8500 (of --steps 12000), 10000. So these commands give their
+like, not their bytes.
 
 Constant rate, then a linear cool-down over the last fifth, so that a run cut short can be finished
 by calling it again with fewer --steps. --focus shows one background pattern more often: which
@@ -24,10 +26,16 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from frisket.families.models.pocket.family import CHANNELS, FAMILY, PocketVae, build_net, embed
+from frisket.families.models.pocket.family import (
+    CHANNELS,
+    FAMILY,
+    PocketVae,
+    build_denoiser,
+    embed,
+)
 from frisket.pocket.world import MOTIONS, draw, frames_of, is_held_out, random_scene
 
-BATCH, RATE, COOL, EMA_EVERY = 32, 1e-3, 0.2, 10
+RATE, COOL, EMA_EVERY = 1e-3, 0.2, 10
 FRAMES = 5
 OTHERS = 0.3  # share of the other patterns that is kept under --focus
 STILLS = 8  # every so many steps the clip model sees pictures
@@ -48,14 +56,14 @@ def caption_of(scene, rng: np.random.RandomState) -> str:
     return scene.caption
 
 
-def batch(rng: np.random.RandomState, frames: int, vae: PocketVae, focus: str = ""):
+def batch(rng: np.random.RandomState, size: int, frames: int, vae: PocketVae, focus: str = ""):
     """Clean latents `b c f h w` and token embeddings `b 12 64` of fresh scenes."""
     motions = tuple(MOTIONS) if frames > 1 else None
     drawn = (random_scene(rng, empty=0.15, motions=motions) for _ in count())
     shown = (scene for scene in drawn if not is_held_out(scene))
     if focus:
         shown = (s for s in shown if s.background.pattern == focus or rng.rand() < OTHERS)
-    scenes = list(islice(shown, BATCH))
+    scenes = list(islice(shown, size))
     clips = np.stack([[draw(each)[0] for each in frames_of(scene, frames)] for scene in scenes])
     pixels = torch.from_numpy(clips).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
     return vae.encode(pixels), embed([caption_of(scene, rng) for scene in scenes])
@@ -71,12 +79,27 @@ def warm(net, start: Path) -> None:
     net.load_state_dict(state)
 
 
+def build(variant: str, start: Path | None, *, compiled: bool):
+    """The denoiser that is trained; `compiled` is for the transformer's blocks."""
+    net = build_denoiser(variant)
+    if start:
+        warm(net, start)
+    if variant in CHANNELS:  # the UNets
+        net = net.to(memory_format=torch.channels_last)
+    if compiled:
+        for block in net.blocks:
+            block.compile()
+    return net
+
+
 def main() -> None:  # noqa: PLR0915  a script reads best in one piece
     """Train one variant."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variant", choices=tuple(CHANNELS))
+    parser.add_argument("variant", choices=tuple(FAMILY.variants))
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--compile", action="store_true", help="of the transformer's blocks")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--start", type=Path)
     parser.add_argument("--focus", default="")
@@ -85,10 +108,7 @@ def main() -> None:  # noqa: PLR0915  a script reads best in one piece
     torch.set_num_threads(options.threads)
 
     torch.manual_seed(0)
-    net = build_net(CHANNELS[options.variant])
-    if options.start:
-        warm(net, options.start)
-    net = net.to(memory_format=torch.channels_last)
+    net = build(options.variant, options.start, compiled=options.compile)
     vae = PocketVae(FAMILY.variants[options.variant].grid.temporal)
     optimizer = torch.optim.AdamW(net.parameters(), RATE, betas=(0.9, 0.99), weight_decay=0.01)
     ema = {name: value.detach().clone() for name, value in net.state_dict().items()}
@@ -106,9 +126,9 @@ def main() -> None:  # noqa: PLR0915  a script reads best in one piece
         left = (options.steps - step) / (options.steps * COOL)
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1.0, (step + 1) / 100) * min(1.0, left)
-        still = options.variant == "image" or step % STILLS == 0
-        clean, tokens = batch(rng, 1 if still else FRAMES, vae, options.focus)
-        t = torch.sigmoid(torch.randn(BATCH, generator=generator))
+        still = options.variant != "video" or step % STILLS == 0
+        clean, tokens = batch(rng, options.batch, 1 if still else FRAMES, vae, options.focus)
+        t = torch.sigmoid(torch.randn(options.batch, generator=generator))
         noise = torch.randn(clean.shape, generator=generator)
         level = t[:, None, None, None, None]
         noisy = (1 - level) * clean + level * noise

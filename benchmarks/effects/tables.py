@@ -195,12 +195,12 @@ def put_sheets(out: Path, page: Path) -> list[str]:
     return lines
 
 
-def put_tables(page: Path, text: str) -> None:
+def put_tables(page: Path, text: str, *, begin: str = BEGIN, end: str = END) -> None:
     """Write the tables between the page's marks; ValueError when it has none."""
     contents = page.read_text(encoding="utf-8")
-    if BEGIN not in contents or END not in contents:
-        raise ValueError(f"{page} has no lines {BEGIN!r} and {END!r} to put the tables between")
-    before, rest = contents.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
+    if begin not in contents or end not in contents:
+        raise ValueError(f"{page} has no lines {begin!r} and {end!r} to put the tables between")
+    before, rest = contents.split(begin, 1)
+    after = rest.split(end, 1)[1]
     with replacing(page) as draft:
-        draft.write_text(f"{before}{BEGIN}\n{text}{END}{after}", encoding="utf-8")
+        draft.write_text(f"{before}{begin}\n{text}{end}{after}", encoding="utf-8")

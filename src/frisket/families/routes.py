@@ -124,12 +124,16 @@ class TokenRoutes(Protocol):
     def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
         """Cells of the latent grid behind one token of a plain denoiser, f h w.
 
-        A family's variants may differ in it (HunyuanVideo and 1.5).
+        A family's variants may differ in it (HunyuanVideo and 1.5). ValueError for one that has
+        no blocks to route.
         """
         ...
 
     def list_blocks(self, denoiser: nn.Module) -> tuple[RoutedBlock, ...]:
-        """The blocks of one plain denoiser (no wrapper, no `Experts`), in the order of the call."""
+        """The blocks of one plain denoiser (no wrapper, no `Experts`), in the order of the call.
+
+        () for a variant that cannot (a UNet in a family that has transformers, too).
+        """
         ...
 
 

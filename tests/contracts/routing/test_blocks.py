@@ -21,7 +21,7 @@ CLOSE = 1e-5  # float32; what is renumbered is further off
 @pytest.fixture
 def routed(case, denoiser):
     """A copy of the denoiser in which every block does something; skipped where none is routed."""
-    if case.family.routes is None:
+    if case.family.routes is None or not case.family.routes.list_blocks(first(denoiser)):
         pytest.skip("cannot route")
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():

@@ -1,4 +1,6 @@
-"""The pocket family: 4 M UNets on 32-pixel pictures and clips that ship with the package.
+"""The pocket family: small models of 32-pixel pictures and clips that ship with the package.
+
+UNets of 4 M parameters, one for pictures and one for clips, and a transformer for pictures (`dit`).
 
 The real thing in small: rectified flow, cross-attention to a caption, classifier-free guidance,
 peft adapters, a diffusers pipeline, causal latent frames. Its VAE folds 2 x 2 pixels (and 4
@@ -12,7 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import (
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    UNet2DConditionModel,
+    WanTransformer3DModel,
+)
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from safetensors.torch import load_file
@@ -32,11 +39,17 @@ from frisket.families.base import (
 )
 from frisket.families.defaults import Standard
 from frisket.families.key_map import Names
+from frisket.families.models.pocket.routes import PocketRoutes
+from frisket.families.models.pocket.streams import PocketStreams
 from frisket.families.models.pocket.suggestions import SUGGESTIONS
 from frisket.families.models.pocket.text import WIDTH, PocketText, embed, find_spans
+from frisket.families.models.pocket.transformer import (
+    build_transformer,
+    is_transformer,
+    predict_velocity,
+)
 from frisket.families.presets import presets
-from frisket.families.shared.attention.cross import list_unet_layers
-from frisket.families.shared.streams.unet import UNetStreams
+from frisket.families.shared.attention.cross import list_unet_layers, list_wan_layers
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
 from frisket.objectives.kinds import LevelWeighting
@@ -45,6 +58,7 @@ from frisket.shapes import Clip, Latents, PerSample
 
 IMAGE_CHANNELS = 12  # 2 x 2 pixels of 3 colours
 CHANNELS = {"image": IMAGE_CHANNELS, "video": 2 * 4 * IMAGE_CHANNELS}  # that the UNet reads
+TRANSFORMER_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
 LEAST = 0.1  # smallest t the clip model trains at: its velocity is an error divided by t
 CLEAREST = 0.02  # smallest t it is divided by
 
@@ -63,6 +77,11 @@ def build_net(channels: int, widths: tuple[int, int, int] = (64, 96, 96)) -> Any
         attention_head_dim=16,
         norm_num_groups=8,
     )
+
+
+def build_denoiser(variant: str) -> Any:
+    """A fresh denoiser of the shape that ships as `variant`."""
+    return build_transformer() if variant == "dit" else build_net(CHANNELS[variant])
 
 
 class PocketVae(nn.Module):
@@ -159,8 +178,7 @@ def _tokens(prompt: str | list[str] | None, count: int) -> Tensor:
 def _temporal(denoiser: nn.Module) -> int:
     """Pixel frames behind a latent frame: 1 for the image model, 4 for the clip model."""
     bare: Any = getattr(denoiser, "module", denoiser)  # inside DistributedDataParallel
-    channels = bare.config.in_channels
-    return 1 if channels == IMAGE_CHANNELS else 4
+    return 4 if bare.config.in_channels == CHANNELS["video"] else 1
 
 
 class Pocket(Standard):
@@ -168,7 +186,8 @@ class Pocket(Standard):
 
     name = "pocket"
     suggestions = SUGGESTIONS
-    streams = UNetStreams(channels=IMAGE_CHANNELS)
+    streams = PocketStreams()
+    routes = PocketRoutes()
     lora_prefix = "unet"
     names = Names()  # it has no other release than ours
     lora_conv: tuple[str, ...] = ("conv1", "conv2")
@@ -204,6 +223,16 @@ class Pocket(Standard):
             steps=20,
             guidance=3.0,
         ),
+        "dit": Variant(
+            repo="packaged with frisket",
+            quantises=False,
+            grid=LatentGrid(channels=12, spatial=2, temporal=1, patch=2),
+            height=32,
+            width=32,
+            steps=20,
+            guidance=3.0,
+            lora_targets=TRANSFORMER_TARGETS,
+        ),
     }
 
     def objective(
@@ -232,12 +261,12 @@ class Pocket(Standard):
         return PocketText()
 
     def load_denoiser(self, source: Source) -> nn.Module:
-        """The packaged UNet, or one saved by `save` under `source.path`/denoiser."""
+        """The packaged denoiser, or one saved by `save` under `source.path`/denoiser."""
         if not source.path:
             packaged = Path(str(files("frisket") / "pocket" / f"{source.variant}.safetensors"))
             if not packaged.is_file():
                 raise WeightsNotFound(f"{packaged} is missing: install frisket again")
-            net = build_net(CHANNELS[source.variant])
+            net = build_denoiser(source.variant)
             state = load_file(packaged)
             net.load_state_dict({name: value.float() for name, value in state.items()})
             net = net.to(source.device)
@@ -250,7 +279,14 @@ class Pocket(Standard):
                     " Point model.source at a folder written by Frisket, or leave it empty for"
                     " the packaged base."
                 )
-            net = UNet2DConditionModel.from_pretrained(
+            kind = WanTransformer3DModel if source.variant == "dit" else UNet2DConditionModel
+            config = kind.load_config(folder)
+            if config["_class_name"] != kind.__name__:
+                raise ValueError(
+                    f"{folder} holds a {config['_class_name']}, and pocket {source.variant} is a"
+                    f" {kind.__name__}: check model.variant"
+                )
+            net = kind.from_pretrained(
                 folder, torch_dtype=source.dtype, use_safetensors=True, local_files_only=True
             ).to(source.device)
         return net.requires_grad_(False).eval()
@@ -280,12 +316,14 @@ class Pocket(Standard):
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
     ) -> Latents:
-        """The velocity. The image model takes frames one by one, the clip model two latent frames.
+        """The velocity; the UNet of pictures takes frames one by one, that of clips two latent ones.
 
         A still (f = 1) is for the clip model a clip in which nothing moves: its latent frame twice.
         Inside, the clip model names the clean clip (96 channels of noise do not fit through its 64
         features, a clean clip does), so that its velocity is (noisy - clean) / t.
         """
+        if is_transformer(denoiser):
+            return predict_velocity(denoiser, noisy, t, conditioning["tokens"])
         weight = next(denoiser.parameters())
         tokens, t = conditioning["tokens"].to(noisy.device, weight.dtype), t.to(noisy.device)
         count = noisy.shape[2]
@@ -308,7 +346,9 @@ class Pocket(Standard):
         return velocity[:, :, :count].float()
 
     def list_attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
-        """The UNet's cross-attention; the image model has frames in the batch, the other none."""
+        """Cross-attention; the UNet of pictures has frames in the batch, the others none."""
+        if is_transformer(denoiser):
+            return list_wan_layers(denoiser)
         return list_unet_layers(denoiser, folded=_temporal(denoiser) == 1)
 
     def pipeline(self, parts: Parts) -> Any:
@@ -333,16 +373,19 @@ class Pocket(Standard):
         }
 
     def tiny(self, variant: str) -> Parts:
-        """A narrower random UNet."""
+        """A narrower random denoiser."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            net = build_net(CHANNELS[variant], (16, 32, 32))
+            if variant == "dit":
+                net = build_transformer(blocks=2, heads=2, width=16, hidden=64)
+            else:
+                net = build_net(CHANNELS[variant], (16, 32, 32))
         vae = PocketVae(self.variants[variant].grid.temporal)
         return Parts(variant, vae, PocketText(), net.requires_grad_(False).eval())
 
     def save(self, parts: Parts, folder: Path) -> None:
         """Write the denoiser under `folder`/denoiser (the other parts have no weights)."""
-        if not isinstance(parts.denoiser, UNet2DConditionModel):
+        if not isinstance(parts.denoiser, UNet2DConditionModel | WanTransformer3DModel):
             raise ValueError(f"nothing to save in {folder}: the denoiser is not loaded")
         parts.denoiser.save_pretrained(folder / "denoiser")
 
