@@ -10,6 +10,7 @@ from frisket.losses.base import Normalise
 from frisket.losses.weighting import Weighed, Weighting, WeightTable, list_exclusive
 from frisket.masks.morphology import feather_cells
 from frisket.objectives.noise import NoiseSampler
+from frisket.routing.selection import TokenSelection
 from frisket.shapes import Coverage, Latents, PerSample
 
 What = Literal["save", "validate", "preview"]
@@ -71,7 +72,8 @@ class Plan:
 class MicroBatch:
     """One batch with everything that was drawn and laid for it before any forward pass.
 
-    `share` is the part of the optimizer step's clips that it holds, over all ranks.
+    `share` is the part of the optimizer step's clips that it holds, over all ranks. `selection` are
+    the tokens that the denoiser carries through its routed blocks; None: all of them.
     """
 
     batch: Batch
@@ -79,6 +81,7 @@ class MicroBatch:
     t: PerSample
     weighed: Weighed
     share: float = 1.0
+    selection: TokenSelection | None = None
 
 
 @dataclass(slots=True)

@@ -61,6 +61,13 @@ def measure_clips(step: Step) -> Tensor:
     return torch.stack([step.t.float(), (error * step.weights).sum(axes) / step.weights.sum(axes)])
 
 
+def measure_kept(micros: Sequence[MicroBatch]) -> float:
+    """Share of the image's tokens that went through the routed blocks, over the step's clips."""
+    counts = [len(micro.batch) for micro in micros]
+    shares = [1.0 if micro.selection is None else micro.selection.share for micro in micros]
+    return sum(n * share for n, share in zip(counts, shares, strict=True)) / sum(counts)
+
+
 def note_step(
     micros: Sequence[MicroBatch], step_values: Sequence[Tensor], device: torch.device
 ) -> dict[str, Any]:

@@ -31,7 +31,14 @@ from frisket.training.metrics_log import MetricsLog
 from frisket.training.optim import NonFinite, clip, mode, settle
 from frisket.training.plan import Hooks, MicroBatch, Plan
 from frisket.training.schedules import set_rates
-from frisket.training.step_metrics import mean_metrics, measure_clips, note_step, sum_metrics
+from frisket.training.step_metrics import (
+    mean_metrics,
+    measure_clips,
+    measure_kept,
+    note_step,
+    sum_metrics,
+)
+from frisket.training.token_routing import TokenRouting, silence
 
 SKIPS = 25  # the loss scale starts at 2^16: by then it is below what any gradient needs
 
@@ -64,6 +71,7 @@ class Trainer:
     hooks: Hooks = field(default_factory=Hooks)
     confine: Callable[[Batch], AbstractContextManager[Any]] = nullcontext  # where the adapter acts
     extra: Callable[[], Mapping[str, Tensor]] = dict  # losses that are of no prediction
+    routing: TokenRouting | None = None  # which tokens pass by the middle blocks
     done: int = 0
     rows: int = 0  # batches taken from the one row that all processes deal out, by all of them
     skipped: int = 0  # steps that the loss scale left out: nothing moved in them
@@ -101,13 +109,13 @@ class Trainer:
         """One micro-batch: the strength-weighted value of every loss term."""
         batch, t, weighed = micro.batch, micro.t, micro.weighed
         noisy, target = self.objective.corrupt(batch.latents, micro.noise, t)
-        with self.confine(batch):
+        with self.confine(batch), self._carry(micro):
             # The teachers first: an averaged one borrows the weights the student's graph will hold.
             teachers = self._teachers(noisy, t, batch)
             with self.watch.watch(batch) as collect, self.accelerator.autocast():
                 prediction = self.family.predict(self.denoiser, noisy, t, batch.conditioning)
         step = Step(
-            prediction=prediction,
+            prediction=silence(prediction, micro.selection),
             target=target,
             t=t,
             weights=weighed.weights,
@@ -121,6 +129,7 @@ class Trainer:
             if batch.prior_coverage is None
             else self.weights.outside(batch.prior_coverage, batch.masked),
             predicted=weighed.predicted,
+            importance=None if micro.selection is None else micro.selection.importance,
             attention=collect(),
         )
         values = {
@@ -184,6 +193,8 @@ class Trainer:
         totals = mean_metrics(sums)
         self.zero_weight_samples += int(totals.pop("silent"))
         self.notes = note_step(micros, step_values, self.accelerator.device)
+        if self.routing is not None:
+            totals["kept"] = measure_kept(micros)
         totals["lr"] = float(self.optimizer.param_groups[0]["lr"])  # before the schedule moves it
         names = ", ".join(name for batch in group for name in batch.names)
         return totals | self._update(totals, names)
@@ -207,11 +218,16 @@ class Trainer:
                 region_flags=batch.region_flags,
             )
             micros.append(MicroBatch(batch=batch, noise=noise, t=t, weighed=weighed))
+        if self.routing is not None:
+            micros = self.routing.draw(micros, self.done, self._progress, self.generator)
         pooled, shares = pool(weighing, [micro.weighed for micro in micros], self.team.total)
         return [
             replace(micro, weighed=weighed, share=share)
             for micro, weighed, share in zip(micros, pooled, shares, strict=True)
         ]
+
+    def _carry(self, micro: MicroBatch) -> AbstractContextManager[Any]:
+        return nullcontext() if self.routing is None else self.routing.carry(micro.selection)
 
     def _backward(self, loss: Tensor) -> None:
         # Not accelerator.backward: it divides by an accumulation that the environment may set.

@@ -88,6 +88,8 @@ class Prior:
         outside = self._outside(step) * self._holds(step.t, step.progress)
         divisor = divisors(outside, step.prediction.shape[1], self.normalise)
         divisor = torch.where(divisor > 0, divisor, math.inf)  # nothing is outside
+        if step.importance is not None:  # after the divisor: the mean over the draws stays
+            outside = outside * step.importance
         distance = weighted_error(self.kind, self.delta, step.prediction, prior, outside, divisor)
         return distance * self.strength(step.t, step.progress)
 
