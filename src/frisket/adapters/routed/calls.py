@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from frisket.families.passages import keep_passage
 from frisket.families.streams import DenoiserCall, Streams
 
 CALLS = "frisket_calls"  # attribute of a bare denoiser
@@ -83,11 +84,16 @@ def forget_calls(model: nn.Module) -> None:
 def run_checkpointed(model: nn.Module, block: nn.Module, *args: Any) -> Any:
     """Gradient checkpointing of a block of `model`: run again, it is in the same call."""
 
-    def keep_record() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-        calls = find_calls(model)
-        if calls is None:
-            return nullcontext(), nullcontext()
-        return nullcontext(), calls.restore(calls.record)
+    def keep_call() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+        calls, restore_passage = find_calls(model), keep_passage(model)
+        record = None if calls is None else calls.record
+
+        @contextmanager
+        def restore() -> Iterator[None]:
+            with nullcontext() if calls is None else calls.restore(record), restore_passage():
+                yield
+
+        return nullcontext(), restore()
 
     # torch calls `context_fn` where the forward pass is.
-    return checkpoint(block.__call__, *args, use_reentrant=False, context_fn=keep_record)
+    return checkpoint(block.__call__, *args, use_reentrant=False, context_fn=keep_call)

@@ -23,14 +23,14 @@ class SampleRotary:
 
     rows: Shaped[Tensor, "b n d"]
 
-    def __getitem__(self, index: Any) -> Shaped[Tensor, "b n 1 d"]:
-        """As `apply_rotary_emb` asks for it; IndexError otherwise."""
+    def __getitem__(self, index: Any) -> Tensor:
+        """As `apply_rotary_emb` asks for it, b n 1 d; IndexError otherwise."""
         if index != (None, WHOLE, None, WHOLE):
             raise IndexError(f"a rotary embedding of each sample is not indexed by {index}")
         return self.rows[:, :, None]
 
-    def unsqueeze(self, dim: int) -> Shaped[Tensor, "b n 1 d"]:
-        """As `apply_rotary_emb_qwen` asks for it; IndexError otherwise."""
+    def unsqueeze(self, dim: int) -> Tensor:
+        """As `apply_rotary_emb_qwen` asks for it, b n 1 d; IndexError otherwise."""
         if dim != 1:
             raise IndexError(f"a rotary embedding of each sample gets no axis {dim}")
         return self.rows[:, :, None]

@@ -1,0 +1,141 @@
+"""Routing of every family that can, with what saves memory and time around its blocks."""
+
+from copy import deepcopy
+from math import prod
+
+import pytest
+import torch
+from tests.contracts.conftest import Case
+from tests.contracts.test_devices import Away, held, sent, two_devices
+from torch import Tensor, nn
+
+from frisket.adapters import lora
+from frisket.families.base import default_targets
+from frisket.families.experts import experts_of, first
+from frisket.families.quantise import quantise
+from frisket.routing.router import Router
+from frisket.routing.selection import TokenSelection
+from frisket.training.memory import plan as memory_plan
+from frisket.training.memory.plan import MemoryPlan
+from frisket.training.memory.precision import compile_blocks
+
+Gradients = dict[str, Tensor]
+
+
+def find_token_grid(case: Case, frames: int) -> tuple[int, int, int]:
+    cells = case.card.grid.cells(frames, *case.size)
+    patch = case.family.routes.find_patch(first(case.parts.denoiser))
+    f, h, w = (side // size for side, size in zip(cells, patch, strict=True))
+    return f, h, w
+
+
+def draw_selection(case: Case, frames: int, seed: int = 0) -> TokenSelection:
+    """Half of the tokens: of each sample its own, where the family can; in order."""
+    generator = torch.Generator().manual_seed(seed)
+    grid = find_token_grid(case, frames)
+    count = prod(grid)
+    batch = 1 if case.family.routes.shared else 2
+    tokens = torch.stack(
+        [
+            torch.randperm(count, generator=generator)[: count // 2].sort().values
+            for _ in range(batch)
+        ]
+    )
+    whole = torch.ones(2, 1, *case.card.grid.cells(frames, *case.size))
+    return TokenSelection(tokens, grid, whole, whole)
+
+
+def route_all(case: Case, denoiser: nn.Module) -> Router:
+    """From the first block to the last."""
+    blocks = case.family.routes.list_blocks(first(denoiser))
+    return Router(denoiser, case.family.routes, case.family.streams, 0, len(blocks))
+
+
+def attach_stirred(case: Case, denoiser: nn.Module) -> None:
+    """An adapter that does something."""
+    targets, dead = default_targets(case.family, case.variant)
+    lora.attach(denoiser, lora.LoraSpec(rank=2, alpha=2.0, targets=targets, dead=dead), seed=0)
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for value in lora.trainable(denoiser).values():
+            value.add_(0.1 * torch.randn(value.shape, generator=generator))
+
+
+def learn(case: Case, denoiser: nn.Module, router: Router, *seeds: int) -> Gradients:
+    """The adapter's gradients of one backward pass over a routed prediction for each seed."""
+    denoiser.train()
+    frames = case.lengths[-1]
+    losses = []
+    for seed in seeds:
+        with router.carry(draw_selection(case, frames, seed)):
+            losses.append(case.predict(denoiser, frames).square().mean())
+    torch.stack(losses).sum().backward()
+    gradients = {}
+    for name, value in lora.trainable(denoiser).items():
+        gradients[name] = torch.zeros_like(value) if value.grad is None else value.grad.clone()
+        value.grad = None
+    return gradients
+
+
+def assert_equal(gradients: Gradients, plain: Gradients) -> None:
+    assert any(bool(value.any()) for value in plain.values())
+    for name, value in plain.items():
+        torch.testing.assert_close(gradients[name], value, atol=1e-6, rtol=1e-4, msg=name)
+
+
+@pytest.fixture
+def routed(case: Case, denoiser: nn.Module) -> nn.Module:
+    """With an adapter; skipped where a family cannot route."""
+    if case.family.routes is None:
+        pytest.skip("cannot route")
+    attach_stirred(case, denoiser)
+    return denoiser
+
+
+def test_recomputed_and_swapped_blocks_carry_the_tokens_of_their_call(case, routed):
+    router = route_all(case, routed)
+    plain = learn(case, routed, router, 0, 1)
+    memory_plan.apply(routed, MemoryPlan(checkpointing=True, swap_blocks=1), device="cpu")
+    assert_equal(learn(case, routed, router, 0, 1), plain)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # dynamo warns of its own
+def test_compiled_blocks_carry_the_same_tokens(case, routed):
+    router = route_all(case, routed)
+    plain = learn(case, routed, router, 0)
+    torch._dynamo.reset()
+    compile_blocks(routed, backend="eager")
+    for seed in (0, 1, 0):  # what was compiled for some tokens is not run for others
+        gradients = learn(case, routed, router, seed)
+    assert_equal(gradients, plain)
+
+
+@pytest.mark.slow
+def test_a_quantised_base_carries_the_same_tokens_swapped(case, routed):
+    if not case.card.quantises:
+        pytest.skip("cannot quantise")
+    lora.detach(routed)
+    for expert in experts_of(routed).values():
+        quantise(expert, "nf4", dtype=torch.float32, device="cpu")
+    attach_stirred(case, routed)
+    router = route_all(case, routed)
+    plain = learn(case, routed, router, 0)
+    plan = MemoryPlan(quantise="nf4", checkpointing=True, swap_blocks=1)
+    memory_plan.apply(routed, plan, device="cpu")
+    assert_equal(learn(case, routed, router, 0), plain)
+
+
+def test_tokens_may_lie_beside_a_denoiser_that_is_elsewhere(case):
+    if case.family.routes is None:
+        pytest.skip("cannot route")
+    frames = case.lengths[-1]
+    noisy, t, given = case.latents(frames), case.levels(), case.given(frames=frames)
+    here, selection = deepcopy(case.parts.denoiser), draw_selection(case, frames)
+    with torch.no_grad(), route_all(case, here).carry(selection):
+        expected = case.family.predict(here, noisy, t, given)
+    denoiser = sent(case.parts.denoiser)
+    with two_devices(), route_all(case, denoiser).carry(selection):
+        prediction = case.family.predict(denoiser, Away(noisy), t, given)
+    assert isinstance(prediction, Away)
+    torch.testing.assert_close(held(prediction), expected, rtol=1e-3, atol=1e-3)
