@@ -62,10 +62,11 @@ class Step:
     model was handed the clean latents; empty means 1. A weight of 0 may mean either background or
     nothing to predict: a term that turns weights round multiplies by `predicted` (`tests/contracts`
     hold every term to it). `attention` is what was asked for by terms that need it, by request;
-    empty for a sample set without one phrase. `importance`: tokens without weight may have been left
-    out (token routing): 0 in their cells, where the prediction carries no gradient, and 1 / P(kept)
-    in the others; empty means none was. A term that looks where weights are 0 multiplies its sum by
-    it and not its divisor (Horvitz and Thompson), so that its mean over the draws is what it was.
+    empty for a sample set without one phrase. `importance`: tokens without weight may have been
+    left out (token routing): 0 in their cells, where the prediction carries no gradient, and
+    1 / P(kept) in the others; empty means none was. A term that looks where weights are 0
+    multiplies its sum by it and not its divisor (Horvitz and Thompson), so that its mean over the
+    draws is what it was.
     """
 
     prediction: Latents

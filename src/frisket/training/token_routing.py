@@ -58,7 +58,10 @@ class TokenRouting:
     def _choose(self, micro: MicroBatch, generator: Generator) -> TokenSelection | None:
         weighed = micro.weighed
         return self.select(
-            weighed.weights, self.patch, generator, always=self._mark_shown(weighed.predicted, micro)
+            weighed.weights,
+            self.patch,
+            generator,
+            always=self._mark_shown(weighed.predicted, micro),
         )
 
     def _mark_shown(self, predicted: Weights | None, micro: MicroBatch) -> Weights | None:

@@ -35,6 +35,7 @@ from frisket.families.models.wan.model_cards import (
 )
 from frisket.families.presets import presets
 from frisket.families.shared.prompt_spans import load_tokenizers, read_cleaned
+from frisket.families.shared.routes.wan import WanRoutes
 from frisket.families.shared.streams.planes import WanStreams
 from frisket.shapes import Clip, Latents, PerSample, Plane
 
@@ -50,6 +51,7 @@ class Wan(Standard):
     aliases: tuple[str, ...] = ("wan",)
     variants = VARIANTS
     streams = WanStreams()
+    routes = WanRoutes()
     lora_prefix = "transformer"  # of the keys in a saved adapter, as WanPipeline reads them
     names = NAMES
     lora_presets: Mapping[str, tuple[str, ...]] = presets(mlp="ffn", blocks="blocks")
