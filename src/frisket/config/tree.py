@@ -122,6 +122,27 @@ class Losses(Section):
         return {name: table for name, table in tables.items() if table["strength"]}
 
 
+class Routing(Section):
+    """While training, tokens that carry no loss pass by the middle blocks (docs/routing)."""
+
+    background: Fraction = 1.0
+    """Share of the tokens without weight that go through every block; 1 turns routing off."""
+    start: int = 2
+    """First block that they pass by; below 0 it counts from the end."""
+    end: int = -4
+    """First block after those that they pass by; below 0 it counts from the end."""
+    dilate: Annotated[int, Field(ge=0, le=16)] = 1
+    """Tokens by which what has weight is grown: all of that is always carried."""
+    full_step_probability: Fraction = 0.25
+    """Share of steps that carry every token."""
+    full_from: Fraction = 0.85
+    """Share of the run after which every step carries every token."""
+    max_kept: Fraction = 0.85
+    """A batch that would carry a larger share of its tokens carries all of them."""
+    multiple: Annotated[int, Field(ge=1, le=4096)] = 64
+    """What the number of carried tokens is rounded up to."""
+
+
 class Memory(Section):
     """What a run does to fit its card; docs/memory says what each costs."""
 
@@ -281,6 +302,7 @@ class Config(Section):
     swap: Swap = Swap()
     mix: Mixes = Mixes()
     losses: Losses = Losses()
+    routing: Routing = Routing()
     timesteps: Timesteps = Timesteps()
     noise: Noise = Noise()
     lora: Lora = Lora()

@@ -30,23 +30,19 @@ class Router:
         routes: TokenRoutes,
         streams: Streams,
         start: int,
-        end: int | None,
+        end: int,
     ) -> None:
         """Put the hooks on; negative places count from the end.
 
-        ValueError where there is no block in the window.
+        ValueError where the window is not within the blocks (`find_window`).
         """
         self.streams = streams
         self.selection: TokenSelection | None = None
         self.handles: list[Any] = []
         for model in experts_of(denoiser).values():
             blocks = routes.list_blocks(model)
-            window = blocks[start:end]
-            if not window:
-                raise ValueError(
-                    f"no block of {type(model).__name__} is in the window [{start}, {end}): it has"
-                    f" {len(blocks)}, so that start = 1 and end = {len(blocks) - 1} would fit"
-                )
+            first, last = find_window(start, end, len(blocks))
+            window = blocks[first:last]
             self._hook(model, window)
 
     @contextmanager
@@ -80,6 +76,18 @@ class Router:
             call = self.streams.read(model, args, kwargs)
             passage = Passage(_choose_rows(self.selection, call))
         set_passage(model, passage)
+
+
+def find_window(start: int, end: int, count: int) -> tuple[int, int]:
+    """Blocks [start, end) of `count`, places below 0 counted from the end.
+
+    ValueError, with one that fits, where the window is empty or not within the blocks.
+    """
+    first, last = (place + count if place < 0 else place for place in (start, end))
+    if 0 <= first < last <= count:
+        return first, last
+    fits = "start = 1 and end = -1 would fit" if count > 2 else "it is too shallow to route"
+    raise ValueError(f"blocks [{start}, {end}) of {count}: {fits}")
 
 
 def _end_call(model: nn.Module, *_: Any) -> None:

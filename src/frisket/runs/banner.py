@@ -19,6 +19,7 @@ from frisket.masks.weights import BACKGROUND, WeightSummary, describe
 from frisket.objectives.shift import SizeShift
 from frisket.runs.card import shift_of, variant_of
 from frisket.runs.epochs import describe_length, rates_of
+from frisket.runs.methods.token_routing import describe_routing, is_routed
 from frisket.shapes import CellPlanes, Cells
 
 SMALL = 0.02  # coverage below this share makes the mean over the mask jump from sample to sample
@@ -270,6 +271,8 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
         pairs.append(("compat", compat.meaning(normalise)))
     pairs.append(("noise levels", describe_noise(config, {item.shape for item in prepared.items})))
     pairs += _list_settings(config)
+    if is_routed(config):
+        pairs.append(("token routing", describe_routing(config, prepared)))
     pairs.append(("background swap", _swap_row(config, prepared)))
     if config.mix.rate:
         pairs.append(("mixes", _describe_mixes(config, prepared)))

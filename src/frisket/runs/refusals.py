@@ -12,6 +12,7 @@ from frisket.families.experts import experts_of
 from frisket.runs.card import variant_of
 from frisket.runs.concepts.refusals import check_attention, check_concepts
 from frisket.runs.concepts.terms import terms_of
+from frisket.runs.methods.token_routing import check_routing
 from frisket.runs.prepare import check_device
 from frisket.training import optim, optim_probe
 from frisket.training.memory import plan as memory_plan
@@ -113,6 +114,7 @@ CHECKS: tuple[ConfigCheck, ...] = (
     check_paths,
     _memory,
     _shape,
+    check_routing,
     _optimizer,
     _trackers,
 )

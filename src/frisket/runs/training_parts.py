@@ -26,6 +26,7 @@ from frisket.runs.card import shift_of, variant_of
 from frisket.runs.concepts.balance import add_concepts
 from frisket.runs.concepts.terms import terms_of
 from frisket.runs.epochs import rates_of
+from frisket.runs.methods.token_routing import make_routing
 from frisket.runs.refusals import optimizer_of
 from frisket.training import optim, schedules
 from frisket.training.confine import Confinement
@@ -226,6 +227,7 @@ def build_trainer(
             loader.schedule,
         ),
         team=team,
+        routing=make_routing(config, family, denoiser),
         average=Average(parameters, settings.ema) if settings.ema else None,
         **limits,
     )
