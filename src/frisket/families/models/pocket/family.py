@@ -316,7 +316,7 @@ class Pocket(Standard):
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning
     ) -> Latents:
-        """The velocity; the UNet of pictures takes frames one by one, that of clips two latent ones.
+        """The velocity. The UNet of pictures takes frames one by one, that of clips two of them.
 
         A still (f = 1) is for the clip model a clip in which nothing moves: its latent frame twice.
         Inside, the clip model names the clean clip (96 channels of noise do not fit through its 64
