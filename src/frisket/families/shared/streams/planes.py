@@ -60,7 +60,7 @@ class WanStreams(NameTable):
         """What a call is about."""
         call = bind_call(model, args, kwargs)
         config: Any = model.config
-        return _read_planes(call, config.patch_size)
+        return _read_planes(call, tuple(config.patch_size))
 
 
 @dataclass(frozen=True, slots=True)
