@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from tests.studio.browser.painting import (
     SIDE,
     drag,
@@ -157,6 +157,13 @@ def test_a_clip_without_a_mask_begins_with_a_copy(page: Page, folder: Path) -> N
     ids[10:50, 10:50] = 1
     Image.fromarray(ids).save(folder / "masks" / "a.png")
     open_clip(page, "b")
+
+    def answer_late(route: Route) -> None:
+        page.wait_for_timeout(400)
+        route.continue_()
+
+    # A copy that is on its way is a change that is not saved.
+    page.route("**/api/clips/*/mask*", answer_late, times=1)
     page.get_by_label("Copy the mask of another clip").select_option("a")
     wait_saved(page)
     assert np.array_equal(read_ids(folder / "masks" / "b.png"), ids)

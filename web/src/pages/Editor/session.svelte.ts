@@ -54,6 +54,9 @@ export class EditorSession {
   pixelsThere = $state(false);
   /** The picture is on the canvas, as coarse as it may be. */
   seen = $state(false);
+  /** What will change the mask is on its way: it does not count as saved before that is here. */
+  awaiting = $state(0);
+  private readonly onTheWay = new Set<Promise<unknown>>();
   private pixels: Picture | null = null;
   private pixelsOf: PictureSource | null = null;
   private lookedAt = 0;
@@ -97,6 +100,23 @@ export class EditorSession {
       size: sizeOf(settings.tool),
       locked: this.locked,
     };
+  }
+
+  /** Hold the mask as unsaved until what was asked for has come, and was laid into it. */
+  async hold<T>(work: Promise<T>): Promise<T> {
+    this.onTheWay.add(work);
+    this.awaiting = this.onTheWay.size;
+    try {
+      return await work;
+    } finally {
+      this.onTheWay.delete(work);
+      this.awaiting = this.onTheWay.size;
+    }
+  }
+
+  /** Resolves when nothing is on its way any more. */
+  async settle(): Promise<void> {
+    while (this.onTheWay.size) await Promise.allSettled([...this.onTheWay]);
   }
 
   takeDoc(doc: MaskDoc, legend: LegendEntry[]): void {

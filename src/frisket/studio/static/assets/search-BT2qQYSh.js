@@ -1,0 +1,1 @@
+import{F as e,R as t,z as n}from"./index-DQf2OPRF.js";var r=new Set([`$$slots`,`$$events`,`$$legacy`]);function i(i,a){let o=t(a,r),s={name:`search`,size:24,node:[[`path`,{d:`m21 21-4.34-4.34`}],[`circle`,{cx:`11`,cy:`11`,r:`8`}]]};e(i,n(()=>o,{get icon(){return s}}))}export{i as t};
