@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from frisket.attention.base import AttentionLayer
 from frisket.attention.tokens import Spans
 from frisket.families.key_map import Names
+from frisket.families.routes import TokenRoutes
 from frisket.families.streams import Streams
 from frisket.families.suggestions import Suggestions
 from frisket.grid import LatentGrid
@@ -138,6 +139,11 @@ class Family(Protocol):
     @property
     def streams(self) -> Streams:
         """Whose rows its denoiser's modules work on, and what a call of it is about."""
+        ...
+
+    @property
+    def routes(self) -> TokenRoutes | None:
+        """How its blocks take a part of the image's tokens; None where they cannot (UNets)."""
         ...
 
     @property

@@ -12,6 +12,7 @@ from frisket.attention.tokens import Spans
 from frisket.families.base import Conditioning, Parts, References, Source, Variant
 from frisket.families.experts import experts_of
 from frisket.families.presets import presets
+from frisket.families.routes import TokenRoutes
 from frisket.families.shared.attention.layers import list_attention_layers
 from frisket.families.streams import Streams, Unstated
 from frisket.families.suggestions import Suggestions
@@ -63,6 +64,7 @@ class Standard:
     lora_dead: tuple[str, ...] = ()
     lora_conv: tuple[str, ...] = ()
     streams: Streams = Unstated(())
+    routes: TokenRoutes | None = None
     lora_presets: Mapping[str, tuple[str, ...]] = presets()
 
     @property
