@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from frisket.families.streams import DenoiserCall, Stream
 
@@ -63,10 +64,31 @@ class KeptTokens:
         tensor = tensor.expand(len(rows), *tensor.shape[1:])
         return tensor.gather(dim, _expand(rows, tensor, dim))
 
-    def put(self, narrow: Tensor, full: Tensor, stream: Stream) -> Tensor:
-        """`full` (b n c) with the rows that stayed as `narrow` (b r c) has them."""
+    def put(
+        self, narrow: Tensor, full: Tensor, stream: Stream, entered: Stream | None = None
+    ) -> Tensor:
+        """`full` (b n c) with the rows that stayed as `narrow` (b r c) has them.
+
+        `entered` is whose rows `full` are where that is another stream, within this one: a window
+        of FLUX.2 may begin where text and image are apart and end where they are one sequence.
+        ValueError where they do not follow one another in it.
+        """
+        if entered is not None and entered != stream:
+            before, after = self._count_around(entered, stream)
+            full = pad(full, (0, 0, before, after))
         rows = self.list_rows(stream).expand(len(full), -1)
         return full.scatter(1, _expand(rows, narrow, 1), narrow.to(full.dtype))
+
+    def _count_around(self, inner: Stream, outer: Stream) -> tuple[int, int]:
+        """Rows of `outer` before and after those of `inner`; all of them stay."""
+        inner_rows, outer_rows = self.call.sequences[inner], self.call.sequences[outer]
+        for begin in range(len(outer_rows) - len(inner_rows) + 1):
+            end = begin + len(inner_rows)
+            if outer_rows[begin:end] == inner_rows:
+                around = outer_rows[:begin], outer_rows[end:]
+                before, after = (sum(part.count for part in parts) for parts in around)
+                return before, after
+        raise ValueError(f"the {outer} stream does not have the rows of the {inner} stream in it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +114,6 @@ class TokenRoutes(Protocol):
     """What `Family.routes` is.
 
     `shared`: the samples of a call must keep the same tokens (its rotary embedding has no batch).
-    `patch`: cells of the latent grid behind one token, f h w.
     """
 
     @property
@@ -100,9 +121,11 @@ class TokenRoutes(Protocol):
         """Whether all samples of a call keep the same tokens."""
         ...
 
-    @property
-    def patch(self) -> tuple[int, int, int]:
-        """Cells of the latent grid behind one token, f h w."""
+    def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
+        """Cells of the latent grid behind one token of a plain denoiser, f h w.
+
+        A family's variants may differ in it (HunyuanVideo and 1.5).
+        """
         ...
 
     def list_blocks(self, denoiser: nn.Module) -> tuple[RoutedBlock, ...]:

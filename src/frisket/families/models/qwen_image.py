@@ -35,6 +35,7 @@ from frisket.families.shared.qwen_text import (
     see_in_place,
     trim_texts,
 )
+from frisket.families.shared.routes.packed import QwenRoutes
 from frisket.families.shared.streams.packed import QwenStreams
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import SizeShift
@@ -92,6 +93,7 @@ class QwenImage(Standard):
     name = "qwen_image"
     aliases: tuple[str, ...] = ("qwen-image", "qwenimage")
     streams = QwenStreams()
+    routes = QwenRoutes()
     lora_prefix = "transformer"
     # Qwen's own release, ComfyUI and the other trainers all use diffusers' names.
     # Of the names ComfyUI reads, those with `transformer.` are read by InvokeAI and diffusers too.

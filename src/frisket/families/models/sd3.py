@@ -24,6 +24,7 @@ from frisket.families.presets import presets
 from frisket.families.shared import sd_files
 from frisket.families.shared.clip_prompts import warn_cut
 from frisket.families.shared.prompt_spans import check_agreement, load_tokenizers, read_prompts
+from frisket.families.shared.routes.sd3 import Sd3Routes
 from frisket.families.shared.streams.planes import Sd3Streams
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample
@@ -102,6 +103,7 @@ class StableDiffusion3(Standard):
     name = "sd3"
     aliases: tuple[str, ...] = ("sd3", "sd35", "sd-3", "stable-diffusion-3")
     streams = Sd3Streams()
+    routes = Sd3Routes()
     lora_prefix = "transformer"
     names = Names(NAMES, sliced=".*", turned=TURNED)
     lora_presets: Mapping[str, tuple[str, ...]] = presets(mlp=r"ff(_context)?[.]net")

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,9 @@ from frisket.families.defaults import Standard, TextBundle, decode_kl, encode_kl
 from frisket.families.experts import first
 from frisket.families.key_map import Names
 from frisket.families.presets import presets
+from frisket.families.routes import RoutedBlock, align
 from frisket.families.shared.prompt_spans import load_tokenizers, read_template
+from frisket.families.shared.routes.stacks import list_stack
 from frisket.families.shared.streams.planes import ZImageStreams
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample
@@ -53,6 +56,27 @@ COMFYUI: dict[
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class ZImageRoutes:
+    """Blocks after the refiners see [image | its padding | text | padding] of each sample.
+
+    The refiners before them stay whole: upstream cuts the picture out of what they return.
+    """
+
+    shared: bool = False
+
+    def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
+        """2 x 2 cells, the model's own default: `predict` names no size."""
+        return 1, GRID.patch, GRID.patch
+
+    def list_blocks(self, denoiser: nn.Module) -> tuple[RoutedBlock, ...]:
+        """`layers`; their mask (b n) is there where the texts of a batch differ in length."""
+        aligned = dict.fromkeys(("attn_mask", "freqs_cis", "noise_mask"), ("joint", 1))
+        return list_stack(
+            denoiser, "layers", hidden="x", stream="joint", output=None, narrow=align(**aligned)
+        )
+
+
 class ZImage(Standard):
     """The family; see `frisket.families.base.Family` for the contract.
 
@@ -63,6 +87,7 @@ class ZImage(Standard):
     name = "z_image"
     aliases: tuple[str, ...] = ("z-image", "zimage")
     streams = ZImageStreams()
+    routes = ZImageRoutes()
     lora_prefix = "transformer"
     # The release is in diffusers' own names. ComfyUI's checkpoint fuses q, k and v, but ComfyUI
     # maps LoRAs in the release's names under `diffusion_model.` onto that. Its own names are read.

@@ -33,6 +33,7 @@ from frisket.families.shared.flux_tokens import (
     unfold,
 )
 from frisket.families.shared.prompt_spans import load_tokenizers, read_prompts
+from frisket.families.shared.routes.packed import FluxRoutes
 from frisket.families.shared.streams.packed import FluxStreams
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import FLUX
@@ -87,6 +88,7 @@ class Flux(Standard):
     name = "flux"
     aliases: tuple[str, ...] = ("flux",)
     streams = FluxStreams()
+    routes = FluxRoutes()
     lora_prefix = "transformer"
     names = FLUX_1
     # kohya's and ai-toolkit's layers without the modulation. The last double block's text stream

@@ -33,6 +33,7 @@ from frisket.families.shared.flux_tokens import (
     unfold,
 )
 from frisket.families.shared.prompt_spans import load_tokenizers
+from frisket.families.shared.routes.packed import Flux2Routes
 from frisket.families.shared.streams.packed import FluxStreams
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import SizeShift
@@ -109,6 +110,7 @@ class Flux2(Standard):
     name = "flux2"
     aliases: tuple[str, ...] = ("flux-2", "flux2")
     streams = FluxStreams(side=1)  # FLUX.2's latents are folded already
+    routes = Flux2Routes()
     lora_prefix = "transformer"
     names = FLUX_2
     # `to_out` is a layer in the single blocks only, where attention and MLP come out together; in

@@ -23,6 +23,7 @@ from frisket.families.defaults import Standard, parts_of
 from frisket.families.experts import first
 from frisket.families.models.hunyuan_video import version_15 as fifteen
 from frisket.families.models.hunyuan_video.key_map import NAMES, expect_kind
+from frisket.families.models.hunyuan_video.routes import HunyuanRoutes
 from frisket.families.models.hunyuan_video.text import (
     HunyuanText,
     cut_to_longest,
@@ -54,6 +55,7 @@ class HunyuanVideo(Standard):
     name = "hunyuan_video"
     aliases: tuple[str, ...] = ("hunyuan-video", "hunyuanvideo")
     streams = HunyuanStreams()
+    routes = HunyuanRoutes()
     lora_prefix = "transformer"
     names = NAMES
     # The blocks' attention and feed-forward, as diffusion-pipe and musubi train them: not the

@@ -28,6 +28,7 @@ from frisket.families.presets import presets
 from frisket.families.shared.prompt_spans import read_template
 from frisket.families.shared.qwen_references import ReferencePictures, device_of
 from frisket.families.shared.qwen_text import pad_texts
+from frisket.families.shared.routes.packed import Qwen21Routes
 from frisket.families.shared.streams.packed import Qwen21Streams
 from frisket.grid import LatentGrid
 from frisket.objectives.shift import SizeShift
@@ -57,6 +58,7 @@ class QwenImage21(Standard):
     name = "qwen_image_21"
     aliases: tuple[str, ...] = ("qwen-image-2", "qwen-image-21")
     streams = Qwen21Streams(uncached={"use_kv_cache": False})
+    routes = Qwen21Routes()
     lora_prefix = "transformer"
     # Qwen's release has diffusers' names; ComfyUI fuses two layers of the feed-forward, gate first,
     # and finds adapters of the halves under `transformer.`, whether its model is fused or not.
