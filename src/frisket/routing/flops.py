@@ -4,8 +4,8 @@ A block's cost is a polynomial in the image's tokens k: linear layers take 2 * i
 their rows, attention 2 * (d_qk + d_v) for each pair of a query and a key (products and sums both
 counted; norms, rotary embeddings and activations are not, as in torch.utils.flop_counter). Rows of
 text, of reference pictures and of padding stay whatever is kept. With a and b for the linear and
-the attention part of a block at all tokens, the routed blocks being the share rho of all and nothing
-but the image in the sequence, a step is faster by
+the attention part of a block at all tokens, the routed blocks being the share rho of all, and
+nothing but the image in the sequence, a step is faster by
 
     1 / ((1 - rho) + rho * (a k + b k^2) / (a + b))
 
@@ -19,7 +19,6 @@ from functools import partial
 from math import prod
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -30,7 +29,7 @@ from frisket.families.streams import DenoiserCall, Rows, Streams
 # A backward pass of attention makes four products of the size of the forward pass's two; fused
 # kernels (all of CUDA's) compute the scores once more, which is a fifth.
 SAVED_SCORES, FUSED = 2.0, 2.5
-ADAPTER_LEAVES = (".base_layer", ".lora_A.", ".lora_B.", ".lora_magnitude_vector.")
+ADAPTER_LEAVES = (".base_layer", ".lora_A.", ".lora_B.")
 
 
 class UnknownRows(ValueError):
@@ -41,19 +40,19 @@ class UnknownRows(ValueError):
 class TokenCost:
     """FLOPs by the number k of the image's tokens in a sample: fixed + each * k + pair * k^2."""
 
-    fixed: float = 0.0
-    each: float = 0.0
-    pair: float = 0.0
+    fixed: int | float = 0.0
+    each: int | float = 0.0
+    pair: int | float = 0.0
 
     def __add__(self, other: "TokenCost") -> "TokenCost":
         """The cost of both."""
         return TokenCost(self.fixed + other.fixed, self.each + other.each, self.pair + other.pair)
 
-    def scale(self, factor: float) -> "TokenCost":
+    def scale(self, factor: int | float) -> "TokenCost":
         """The cost of `factor` times as much."""
         return TokenCost(self.fixed * factor, self.each * factor, self.pair * factor)
 
-    def count(self, tokens: float) -> float:
+    def count(self, tokens: int | float) -> float:
         """FLOPs with this many tokens."""
         return self.fixed + self.each * tokens + self.pair * tokens**2
 
@@ -69,7 +68,7 @@ class BlockCost:
         """The cost of both."""
         return BlockCost(self.linear + other.linear, self.attention + other.attention)
 
-    def count(self, tokens: float) -> float:
+    def count(self, tokens: int | float) -> float:
         """FLOPs with this many of the image's tokens."""
         return self.linear.count(tokens) + self.attention.count(tokens)
 
@@ -96,7 +95,7 @@ class StepCost:
         """FLOPs with all tokens."""
         return self.rest + sum(block.count(self.tokens) for block in self.blocks)
 
-    def count_routed(self, kept: float, start: int, end: int) -> float:
+    def count_routed(self, kept: int | float, start: int, end: int) -> float:
         """FLOPs where the blocks of the window carry `kept` of the image's tokens."""
         if not 0 < kept <= self.tokens:
             raise ValueError(f"{kept:g} kept tokens of {self.tokens}: it must be 1 to all of them")
@@ -107,7 +106,7 @@ class StepCost:
         )
         return self.rest + sum(passed)
 
-    def predict_ratio(self, share: float, start: int, end: int) -> float:
+    def predict_ratio(self, share: int | float, start: int, end: int) -> float:
         """How many times faster a step is by its FLOPs, at a share of kept tokens in (0, 1]."""
         return self.count() / self.count_routed(share * self.tokens, start, end)
 
@@ -118,7 +117,7 @@ class StepCost:
 
     @property
     def attention_share(self) -> float:
-        """b / (a + b): how much of the blocks' FLOPs attention is."""
+        """How much of the blocks' FLOPs attention is: b / (a + b)."""
         total = sum(block.count(self.tokens) for block in self.blocks)
         return sum(block.attention.count(self.tokens) for block in self.blocks) / total
 
@@ -135,12 +134,12 @@ def list_window(start: int, end: int, count: int) -> range:
     return window
 
 
-def mix_ratios(ratio: float, routed: float) -> float:
+def mix_ratios(ratio: int | float, routed: int | float) -> float:
     """How many times faster a run is of whose steps the share `routed` is `ratio` times faster."""
     return 1 / ((1 - routed) + routed / ratio)
 
 
-def expect_routed(full_step_probability: float, full_from: float) -> float:
+def expect_routed(full_step_probability: int | float, full_from: int | float) -> float:
     """The share of a run's steps that are routed: not by chance, and not near the end."""
     return (1 - full_step_probability) * full_from
 
@@ -185,19 +184,23 @@ class _Recorder:
     path: list[str] = field(default_factory=list)  # of the modules it is in, the innermost last
     calls: list[DenoiserCall] = field(default_factory=list)
     sums: dict[str, list[BlockCost]] = field(default_factory=dict)  # forward, backward; "": rest
+    found: dict[str, str] = field(default_factory=dict)  # streams of layers, looked up once
 
     def begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Read what a call of the denoiser is about."""
         self.calls.append(self.streams.read(model, args, kwargs))
         if "image" not in self.calls[-1].sequences:
-            raise UnknownRows(f"{type(model).__name__} has no sequence of tokens: it has no routing")
+            raise UnknownRows(
+                f"{type(model).__name__} has no sequence of tokens: it has no routing"
+            )
         if self not in self.called:
             self.called.append(self)
 
     def add(self, cost: TokenCost, kind: str, gradients: float) -> None:
         """Add an operation: its forward pass, and as many times that in the backward pass."""
-        name = self.path[-1] if self.path else ""
-        place = next((block for block in self.blocks if f"{name}.".startswith(f"{block}.")), "")
+        parts = self.path[-1].split(".")
+        names = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+        place = next((name for name in names if name in self.blocks), "")
         sums = self.sums.setdefault(place, [BlockCost(), BlockCost()])
         for index, factor in enumerate((1.0, gradients)):
             sums[index] += BlockCost(**{kind: cost.scale(factor)})
@@ -226,12 +229,15 @@ class _Recorder:
 
     def find_stream(self, name: str) -> str:
         """Whose rows a layer works on, whatever an adapter put around it."""
-        for leaf in ADAPTER_LEAVES:
-            name = name.partition(leaf)[0]
-        try:
-            return self.streams.find(name)
-        except ValueError:
-            return "apart"  # `build` refuses a block in which nothing is the image's
+        if name not in self.found:
+            bare = name
+            for leaf in ADAPTER_LEAVES:
+                bare = bare.partition(leaf)[0]
+            try:
+                self.found[name] = self.streams.find(bare)
+            except ValueError:
+                self.found[name] = "apart"  # `build` refuses a block without rows of the image
+        return self.found[name]
 
     def split_rows(self, count: int) -> tuple[float, float]:
         """Of `count` rows of attention: those that stay for good, and the share that is k's."""
@@ -282,7 +288,13 @@ def _count_convolution(
 
 
 def _count_attention(
-    recorder: _Recorder, result: Tensor, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any
+    recorder: _Recorder,
+    result: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *_: Any,
+    **__: Any,
 ) -> None:
     fixed, each = recorder.split_rows(query.shape[-2])
     keys_fixed, keys_each = recorder.split_rows(key.shape[-2])
@@ -329,4 +341,5 @@ def _enter(recorder: _Recorder, name: str, *_: Any) -> None:
 
 
 def _leave(recorder: _Recorder, *_: Any) -> None:
-    recorder.path.pop()
+    if recorder.path:  # torch calls it too where a hook before the module raised
+        recorder.path.pop()
