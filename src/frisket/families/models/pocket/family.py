@@ -170,6 +170,7 @@ class Pocket(Standard):
     suggestions = SUGGESTIONS
     streams = UNetStreams(channels=IMAGE_CHANNELS)
     lora_prefix = "unet"
+    denoiser_folder = "denoiser"
     names = Names()  # it has no other release than ours
     lora_conv: tuple[str, ...] = ("conv1", "conv2")
     lora_presets: Mapping[str, tuple[str, ...]] = presets("attn", blocks="")
