@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.utils import logging
 from torch import Tensor, nn
 
 from frisket.families.experts import Experts
@@ -54,11 +55,24 @@ def save_weights(denoiser: nn.Module, folder: Path) -> None:
     model: Any = denoiser
     if not callable(getattr(model, "save_pretrained", None)):
         raise TypeError(f"{type(denoiser).__name__} has no save_pretrained, which writes a model")
-    model.save_pretrained(folder, safe_serialization=True, max_shard_size=SHARD)
+    with _hide_bars():
+        model.save_pretrained(folder, safe_serialization=True, max_shard_size=SHARD)
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config.pop("_name_or_path", None)
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _hide_bars() -> Iterator[None]:
+    """Without diffusers' own bars for shards, which would break into ours."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 @dataclass(slots=True)

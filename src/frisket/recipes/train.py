@@ -26,7 +26,7 @@ from frisket.runs.checkpointing import (
     check_resumable,
     prepare_validation,
     resume,
-    save_result,
+    save_adapter,
 )
 from frisket.runs.epochs import count_steps, rates_of
 from frisket.runs.prepare import Prepared, prepare, source_of
@@ -34,8 +34,9 @@ from frisket.runs.refusals import memory_of, stop_if_refused
 from frisket.runs.run_record import write_banner
 from frisket.runs.sampling.previews import prepare_previews
 from frisket.runs.sampling.sampler import files_of
+from frisket.runs.sampling.whole_models import find_model
 from frisket.runs.training_parts import build_trainer, load_trainable, may_idle
-from frisket.runs.whole_model import find_model
+from frisket.runs.whole_model import write_model
 from frisket.training.distributed import Team, assemble
 from frisket.training.lock import lock_folder
 from frisket.training.memory import plan as memory_plan
@@ -129,7 +130,7 @@ def _train(
         write_clip_keys(prepared, output)
     seconds = _run_trainer(config, trainer, trackers, team)
     if first:
-        save_result(config, trainer, prepared)
+        _save_result(config, trainer, prepared)
         write_card(config, prepared, output / "README.md")
     team.wait()
     return TrainingResult(
@@ -181,6 +182,15 @@ def _run_trainer(
     else:
         trainer.run()
     return time.process_time() - began
+
+
+def _save_result(config: Config, trainer: Trainer, prepared: Prepared) -> None:
+    """Write what the run has trained into its folder: the LoRA, or the model."""
+    if config.model.train != "all":
+        save_adapter(config, trainer, prepared, config.run.output / "lora.safetensors")
+        return
+    with trainer.eval_mode() as denoiser:
+        write_model(config, trainer.family, denoiser, prepared, trainer.done)
 
 
 def make_output(output: Path) -> None:

@@ -25,7 +25,6 @@ from frisket.runs.identity import (
 from frisket.runs.prepare import Prepared
 from frisket.runs.run_page import RunPage
 from frisket.runs.sampling.previews import Previews
-from frisket.runs.whole_model import write_model
 from frisket.training.checkpoint import CheckpointError, read, read_manifest
 from frisket.training.plan import Hooks
 from frisket.training.trainer import Trainer
@@ -151,15 +150,6 @@ def add_hooks(
             page.preview(path)
 
         hooks.preview = preview
-
-
-def save_result(config: Config, trainer: Trainer, prepared: Prepared) -> None:
-    """Write what the run has trained into its folder: the LoRA, or the model."""
-    if config.model.train != "all":
-        save_adapter(config, trainer, prepared, config.run.output / "lora.safetensors")
-        return
-    with trainer.eval_mode() as denoiser:
-        write_model(config, trainer.family, denoiser, prepared, trainer.done)
 
 
 def save_adapter(config: Config, trainer: Trainer, prepared: Prepared, path: Path) -> None:

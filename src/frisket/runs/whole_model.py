@@ -2,9 +2,8 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 from torch import nn
@@ -18,11 +17,10 @@ from frisket.families.weights import HUB_ID
 from frisket.families.whole_model import save_weights
 from frisket.runs.card import describe_run
 from frisket.runs.prepare import PIXEL_PARTS, TEXT_PARTS, source_of
+from frisket.runs.sampling.whole_models import MODEL, RECORD
 
 log = logging.getLogger(__name__)
 
-MODEL = "model"  # the folder, in that of the run
-RECORD = "frisket.json"  # in it, what a LoRA file's metadata says
 INDEX = "model_index.json"  # of a diffusers pipeline: which parts it has
 PARTS = (*PIXEL_PARTS, *TEXT_PARTS, "scheduler")  # where no index says it
 # What a part may hold besides its own weights in safetensors, and nothing of ours reads.
@@ -123,18 +121,3 @@ def _share_part(source: Path, target: Path) -> None:
             copied += place.stat().st_size
     if copied:
         log.info("%s: %.1f MB copied from %s", target.name, copied / 1e6, source)
-
-
-def find_model(output: Path) -> Path | None:
-    """The model that a run which trains all weights left in its folder; None before its end."""
-    folder = output / MODEL
-    return folder if (folder / RECORD).is_file() else None
-
-
-def read_record(folder: Path) -> Mapping[str, str]:
-    """What a model's record says of its making, as the metadata of a LoRA file do.
-
-    BadText for a file that is none of ours, OSError where it cannot be read.
-    """
-    table: Mapping[str, Any] = read_table(folder / RECORD)
-    return {str(key): str(value) for key, value in table.items()}

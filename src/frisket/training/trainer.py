@@ -42,7 +42,7 @@ class Diverged(RuntimeError):
 
 @dataclass(slots=True)
 class Trainer:
-    """Trains what `parameters` names of `denoiser`; everything random is a function of (seed, step).
+    """Trains the `parameters` of `denoiser`; everything random is a function of (seed, step).
 
     ValueError where a term needs what no trainer gives, or an average that this one has not.
     """
