@@ -67,6 +67,7 @@ class Checkpoints:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             if weights is not None:
+                manifest = {"weights": WEIGHTS, **manifest}
                 contiguous = {name: value.contiguous() for name, value in weights.items()}
                 save_file(contiguous, partial / WEIGHTS, {"format": "pt"})
             torch.save(state, partial / STATE)
@@ -126,7 +127,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     manifest = read_manifest(folder)
     try:
         state: dict[str, Any] = torch.load(folder / STATE, weights_only=True, map_location="cpu")
-        if "adapter" not in state:
+        if manifest.get("weights"):
             state["adapter"] = load_file(folder / WEIGHTS)
     except Exception as error:
         raise _unreadable(folder, error) from error
