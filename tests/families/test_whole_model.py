@@ -11,6 +11,7 @@ from frisket.adapters import lora
 from frisket.families.base import FAMILIES
 from frisket.families.models.pocket.family import FAMILY
 from frisket.families.whole_model import lay_over, open_weights, save_weights, use_base
+from frisket.losses.base import weighted_mse
 
 
 class Ring(nn.Module):
@@ -35,6 +36,23 @@ def test_all_parameters_are_opened_in_memory_of_their_own() -> None:
     assert list(lora.trainable(ring)) == list(before)
     assert all(value.requires_grad for value in ring.parameters())
     assert all(value.data_ptr() != before[name] for name, value in opened.items())
+
+
+def test_no_weight_learns_from_cells_of_weight_0() -> None:
+    """Of a model whose output at a cell is that cell's own weight, the mask is the gradient."""
+
+    class Cells(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells = nn.Parameter(torch.randn(1, 2, 1, 4, 4), requires_grad=False)
+
+    model, weights = Cells(), torch.zeros(1, 1, 1, 4, 4)
+    weights[..., 1:3, :2] = 0.5
+    open_weights(model)
+    weighted_mse(model.cells, torch.randn(1, 2, 1, 4, 4), weights).sum().backward()
+    gradient = model.cells.grad
+    assert gradient is not None
+    assert torch.equal(gradient != 0, (weights > 0).expand_as(gradient))
 
 
 def test_a_lower_precision_and_several_experts_are_refused() -> None:
