@@ -38,6 +38,8 @@ def config_of(family: str, variant: str, folder: Path, **sections: dict[str, Any
         "data": [sections.pop("data")],
         "lora": {"rank": 8},
     }
+    if sections.get("model", {}).get("train") == "all":
+        del asked["lora"]
     for name, values in sections.items():
         asked[name] = {**asked.get(name, {}), **values}
     return Config.model_validate(asked)
@@ -93,7 +95,6 @@ def built(config: Any) -> Any:
     from frisket.runs.memory import conditioning_shapes as shapes  # noqa: PLC0415
     from frisket.runs.memory import estimate as foretold  # noqa: PLC0415
     from frisket.runs.refusals import terms_of  # noqa: PLC0415
-    from frisket.runs.training_parts import spec_of  # noqa: PLC0415
     from frisket.training import optim, schedules  # noqa: PLC0415
     from frisket.training.distributed import assemble  # noqa: PLC0415
     from frisket.training.memory import plan as memory_plan  # noqa: PLC0415
@@ -110,7 +111,7 @@ def built(config: Any) -> Any:
         quantise=config.memory.quantise,
     )
     denoiser = family.load_denoiser(source)
-    lora.attach(denoiser, spec_of(config, family), seed=0)
+    foretold.choose_trained(denoiser, config, family)
     memory_plan.apply(denoiser, memory, device="cpu")
     tiny = family.tiny(config.model.variant)
     size, count = foretold._size(config, card), config.run.batch
@@ -158,6 +159,8 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "checkpointing": {"memory": {"checkpointing": True}},
     "batch 2, prior": {"run": {"batch": 2}, "losses": {"prior": 0.2}},
     "bfloat16": {"model": {"dtype": "bfloat16"}, "run": {"precision": "bfloat16"}},
+    "all weights": {"model": {"train": "all"}, "memory": {"checkpointing": True}},
+    "all weights, bfloat16": {"model": {"train": "all"}, "run": {"precision": "bfloat16"}},
 }
 
 

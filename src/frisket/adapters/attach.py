@@ -20,6 +20,7 @@ from frisket.adapters.spec import ADAPTER, LoraSpec
 from frisket.adapters.targets import LAYERS, is_spatial, resolve, unwrap_model
 from frisket.families.experts import experts_of
 from frisket.families.streams import Streams
+from frisket.families.whole_model import use_base
 
 __all__ = [
     "attach",
@@ -120,9 +121,12 @@ def trainable(denoiser: nn.Module) -> dict[str, nn.Parameter]:
 def frozen(denoiser: nn.Module) -> Iterator[None]:
     """Inside, the denoiser is the base: adapter off, eval mode (no dropout); after, as it was.
 
+    One that all weights of were trained is the base where `whole_model.lay_over` has kept it.
+
     The prediction inside is the base's bit for bit. Gradient mode is left to the caller.
     """
-    modules = list(unwrap_model(denoiser).modules())
+    model = unwrap_model(denoiser)
+    modules = list(model.modules())
     layers = [module for module in modules if isinstance(module, BaseTunerLayer)]
     modes = [module.training for module in modules]
     states = [layer._disable_adapters for layer in layers]
@@ -133,7 +137,8 @@ def frozen(denoiser: nn.Module) -> Iterator[None]:
             # Not enable_adapters(False): it also clears requires_grad, and what is built on the
             # parameters (DistributedDataParallel, optimizers) would trip over that.
             layer._disable_adapters = True
-        yield
+        with use_base(model):
+            yield
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode

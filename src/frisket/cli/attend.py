@@ -24,14 +24,15 @@ def add(app: typer.Typer, bar: Bar) -> None:
         from frisket.config.load import read_request
         from frisket.recipes.attend import AttendOptions
         from frisket.recipes.attend import attend as run
+        from frisket.runs.sampling.whole_models import find_model
         from frisket.scoring.runs import read_run
 
         request = read_request(_load_request(), typed)
         config = read_run(request.source_option or request.source, request.overrides)
         folder = config.run.output
-        trained = any(folder.glob("lora*.safetensors"))
+        trained = any(folder.glob("lora*.safetensors")) or find_model(folder) is not None
         if not (trained or request.loras or request.base):
-            typer.echo(f"note: {folder} holds no LoRA yet, so the base alone is looked at")
+            typer.echo(f"note: {folder} holds no LoRA or model yet, so the base alone is looked at")
         base = request.base or not (trained or request.loras)
         loras = choose_adapters(folder, list(request.loras), list(request.strengths), base=base)
         options = AttendOptions(

@@ -69,13 +69,19 @@ def _load_request() -> "type[GenerateRequest]":
 def choose_adapters(
     output: Path, loras: list[Path], strengths: list[float], *, base: bool
 ) -> list[tuple[Path, float]]:
-    """LoRA files with their strengths: those asked for, else the one the config trained."""
+    """LoRA files with their strengths: those asked for, else the one the config trained.
+
+    A run that trained all weights has a model in its place.
+    """
+    from frisket.runs.sampling.whole_models import find_model
+
     if base and (loras or strengths):
         raise typer.BadParameter("--base samples without a LoRA; leave out --lora and --strength")
     if base:
         return []
-    trained = output / "lora.safetensors"
-    is_there = trained.is_file() or any(output.glob("lora-*.safetensors"))  # one an expert
+    model = find_model(output)
+    trained = model or output / "lora.safetensors"
+    is_there = model or trained.is_file() or any(output.glob("lora-*.safetensors"))  # one an expert
     if not loras and not is_there:
         raise typer.BadParameter(
             f"{trained} is not there yet: train first, or give --lora or --base"

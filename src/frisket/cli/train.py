@@ -29,7 +29,7 @@ def train(
     lr: Rate = None,
     batch: BatchSize = None,
 ) -> None:
-    """Train a LoRA under the masks, going on from the newest checkpoint."""
+    """Train a LoRA (or all weights) under the masks, going on from the newest checkpoint."""
     short = {"run_steps": steps, "lora_rank": rank, "optimizer_lr": lr, "run_batch": batch}
     settings = read_config(named or config, add_short_options(overrides, **short))
     from frisket.recipes.train import train as run
@@ -46,7 +46,9 @@ def train(
         raise report_stop(stop) from stop
     for file in result.loras:
         record_output("lora", file)
-    files = " and ".join(map(str, result.loras))
+    if result.model is not None:
+        record_output("model", result.model)
+    files = " and ".join(map(str, result.loras or [result.model]))
     typer.echo(
         f"{files}: {result.steps} steps, {result.seconds:.0f} s of CPU time,"
         f" {result.peak_mib:.0f} MiB at most"

@@ -55,8 +55,12 @@ class Model(Section):
     """`auto` (cuda, mps or cpu), or a torch device."""
     experts: Literal["both", "high", "low"] = "both"
     """Which experts of a two-expert model (Wan 2.2 A14B) are trained: high noise, low noise."""
+    train: Literal["lora", "all"] = "lora"
+    """What is trained: a LoRA on the frozen base, or `all` weights of the denoiser
+    (docs/train-all-weights)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of the frozen base; the adapter trains in float32."""
+    """Precision of the frozen base; the adapter trains in float32, and so do all weights
+    (`train = "all"`)."""
     clip_skip: Annotated[int, Field(ge=0, le=12)] = 0
     """Layer of the text encoder that is read, from the last (Stable Diffusion 1.5): 2 is the last
     but one, as many anime models want; 0 and 1 are the last."""

@@ -137,6 +137,11 @@ class Family(Protocol):
     names: Names  # what the authors' release calls the denoiser's layers
 
     @property
+    def denoiser_folder(self) -> str:
+        """Where `save` writes a denoiser of one piece, below its folder."""
+        ...
+
+    @property
     def streams(self) -> Streams:
         """Whose rows its denoiser's modules work on, and what a call of it is about."""
         ...

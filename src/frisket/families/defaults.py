@@ -66,6 +66,12 @@ class Standard:
     streams: Streams = Unstated(())
     routes: TokenRoutes | None = None
     lora_presets: Mapping[str, tuple[str, ...]] = presets()
+    lora_prefix: str
+
+    @property
+    def denoiser_folder(self) -> str:
+        """As the pipeline names it, which LoRA files do too."""
+        return self.lora_prefix
 
     @property
     def default(self) -> str:

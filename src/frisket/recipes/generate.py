@@ -39,6 +39,7 @@ from frisket.runs.sampling.sampler import (
     tell_reading,
 )
 from frisket.runs.sampling.samples import build_specs, slug
+from frisket.runs.sampling.whole_models import digest_model, is_model
 from frisket.shapes import Frames
 from frisket.training.memory.out_of_memory import room_for
 
@@ -265,7 +266,9 @@ def _name_mask(place: LoraPlace | None) -> dict[str, str]:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """SHA-256 of a file, or of the weights of a model."""
+    if is_model(path):
+        return digest_model(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

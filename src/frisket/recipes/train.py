@@ -1,4 +1,4 @@
-"""`frisket train`: from a configuration to a LoRA, its metrics and its card."""
+"""`frisket train`: from a configuration to a LoRA (or a model), its metrics and its card."""
 
 import logging
 import os
@@ -21,14 +21,22 @@ from frisket.families.base import FAMILIES, Family, Source
 from frisket.progress import Progress
 from frisket.runs import banner
 from frisket.runs.card import write_card
-from frisket.runs.checkpointing import add_hooks, check_resumable, resume, save_adapter
+from frisket.runs.checkpointing import (
+    add_hooks,
+    check_resumable,
+    prepare_validation,
+    resume,
+    save_adapter,
+)
 from frisket.runs.epochs import count_steps, rates_of
 from frisket.runs.prepare import Prepared, prepare, source_of
 from frisket.runs.refusals import memory_of, stop_if_refused
 from frisket.runs.run_record import write_banner
 from frisket.runs.sampling.previews import prepare_previews
 from frisket.runs.sampling.sampler import files_of
-from frisket.runs.training_parts import build_trainer, load_adapted, may_idle
+from frisket.runs.sampling.whole_models import find_model
+from frisket.runs.training_parts import build_trainer, load_trainable, may_idle
+from frisket.runs.whole_model import write_model
 from frisket.training.distributed import Team, assemble
 from frisket.training.lock import lock_folder
 from frisket.training.memory import plan as memory_plan
@@ -41,13 +49,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a finished run leaves: its LoRA and what it took."""
+    """What a finished run leaves: its LoRA, or its model, and what it took."""
 
-    loras: tuple[Path, ...]  # one file, or one of each trained expert
+    loras: tuple[Path, ...]  # one file, or one of each trained expert; () where all is trained
     steps: int
     seconds: float  # of process CPU time spent in the training loop
     peak_mib: float  # largest memory of the process (device memory on CUDA)
     zero_weight_samples: int  # samples that had no weight anywhere
+    model: Path | None = None  # the folder, where all weights were trained
 
     @property
     def lora(self) -> Path:
@@ -110,26 +119,27 @@ def _train(
     config, prepared = _prepare(config, team, prepared, progress, announce)
     # Before the denoiser is there: the text encoder has come and gone by then.
     previews = prepare_previews(config, family, source) if first else None
-    denoiser = load_adapted(config, family, source, plan)
+    denoiser = load_trainable(config, family, source, plan)
     memory_plan.apply(denoiser, plan, device=team.accelerator.device)
     team.wait()  # a preview's text and another disk's weights take their time
     trainer = build_trainer(config, family, source, team, denoiser, prepared)
+    validate = prepare_validation(config, trainer, prepared)
     resume(config, trainer, prepared)
-    add_hooks(config, trainer, prepared, progress, previews)
+    add_hooks(config, trainer, prepared, progress, previews, validate)
     if first:
         write_clip_keys(prepared, output)
     seconds = _run_trainer(config, trainer, trackers, team)
     if first:
-        save_adapter(config, trainer, prepared, output / "lora.safetensors")
+        _save_result(config, trainer, prepared)
         write_card(config, prepared, output / "README.md")
     team.wait()
-    files = files_of(output / "lora.safetensors")
     return TrainingResult(
-        files,
+        () if config.model.train == "all" else files_of(output / "lora.safetensors"),
         trainer.done,
         seconds,
         measure_peak_mib(team.accelerator.device),
         trainer.zero_weight_samples,
+        find_model(output) if config.model.train == "all" else None,
     )
 
 
@@ -172,6 +182,15 @@ def _run_trainer(
     else:
         trainer.run()
     return time.process_time() - began
+
+
+def _save_result(config: Config, trainer: Trainer, prepared: Prepared) -> None:
+    """Write what the run has trained into its folder: the LoRA, or the model."""
+    if config.model.train != "all":
+        save_adapter(config, trainer, prepared, config.run.output / "lora.safetensors")
+        return
+    with trainer.eval_mode() as denoiser:
+        write_model(config, trainer.family, denoiser, prepared, trainer.done)
 
 
 def make_output(output: Path) -> None:

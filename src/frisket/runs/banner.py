@@ -288,6 +288,8 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
 def _list_settings(config: Config) -> Iterator[tuple[str, str]]:
     """Options of the training that are not as they come."""
     lora, chosen = config.lora, config.optimizer
+    if config.model.train == "all":
+        yield "trained", "all weights of the denoiser, in float32; no LoRA"
     if noise := _describe_layers(config):
         yield "noise", noise
     if chosen.schedule != "constant" or chosen.warmup:

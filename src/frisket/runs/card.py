@@ -164,8 +164,31 @@ def _list_mix_line(config: Config) -> list[str]:
     ]
 
 
+def describe_run(config: Config, prepared: Prepared, steps: int) -> dict[str, str]:
+    """As `metadata_of`, of a run that trained all weights: nothing is said of a LoRA's form."""
+    metadata = metadata_of(config, prepared, steps)
+    for key in [key for key in metadata if key.startswith("ss_network_")]:
+        del metadata[key]
+    metadata["modelspec.architecture"] = metadata["modelspec.architecture"].removesuffix("/lora")
+    return metadata
+
+
+def _describe_result(config: Config) -> str:
+    """What was trained, and where it lies in the run's folder."""
+    base = f"{config.model.family} {variant_of(config)}"
+    if config.model.train == "all":
+        return (
+            f"All weights of {base}, trained with Frisket {__version__}. The model is the folder"
+            " `model/`, in diffusers' layout: `model.source` takes it."
+        )
+    return (
+        f"A {config.lora.kind} of rank {config.lora.rank} for {base}, trained with Frisket"
+        f" {__version__}."
+    )
+
+
 def write_card(config: Config, prepared: Prepared, path: Path) -> None:
-    """A short model card beside the LoRA."""
+    """A short model card beside the LoRA, or the model."""
     report = prepared.report
     weights = ", ".join(
         f"{_escape_markdown(name)} {weight:g}" for name, weight in config.region_weights.items()
@@ -177,8 +200,7 @@ def write_card(config: Config, prepared: Prepared, path: Path) -> None:
     lines = [
         f"# {_escape_markdown(config.run.output.name)}",
         "",
-        f"A {config.lora.kind} of rank {config.lora.rank} for {config.model.family}"
-        f" {variant_of(config)}, trained with Frisket {__version__}.",
+        _describe_result(config),
         "",
         f"- steps {config.run.steps}, batch {config.run.batch} x {config.optimizer.accumulate},"
         f" {_escape_markdown(config.optimizer.name)} at {config.optimizer.lr:g},"

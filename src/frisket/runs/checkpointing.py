@@ -68,9 +68,10 @@ def resume(config: Config, trainer: Trainer, prepared: Prepared) -> None:
         return
     if trainer.done == config.run.steps:
         log.info(
-            "this run is finished (%d steps): its LoRA is written again, nothing is trained; raise"
+            "this run is finished (%d steps): its %s is written again, nothing is trained; raise"
             " run.%s to go on, or start afresh with run.resume = false",
             trainer.done,
+            "model" if config.model.train == "all" else "LoRA",
             "epochs" if config.run.epochs else "steps",
         )
     else:
@@ -88,6 +89,7 @@ def add_hooks(
     prepared: Prepared,
     progress: Progress,
     previews: Previews | None,
+    validate: Callable[[int], None] | None,
 ) -> None:
     """Saving, validation, previews and the progress line; only their rhythm but in the first."""
     run = config.run
@@ -109,7 +111,13 @@ def add_hooks(
     }
 
     def save(step: int) -> None:
-        folder = store.save(step, trainer.state_dict(), {**manifest, "rows": trainer.rows})
+        state, about = trainer.state_dict(), {**manifest, "rows": trainer.rows}
+        if config.model.train == "all":
+            # No model beside it: the weights would lie on the disk twice.
+            weights = state.pop("adapter")
+            store.save(step, state, about, weights=weights)
+            return
+        folder = store.save(step, state, about)
         try:
             save_adapter(config, trainer, prepared, folder / "lora.safetensors")
         except Exception as error:  # whatever it is, it costs no training
@@ -131,8 +139,8 @@ def add_hooks(
             page.write(done=True)
 
     hooks.save, hooks.progress = save, report
-    if prepared.held:
-        hooks.validate = validation(config, trainer, prepared)
+    if validate is not None:
+        hooks.validate = validate
     if previews is not None:
 
         def preview(step: int) -> None:
@@ -158,8 +166,16 @@ def save_adapter(config: Config, trainer: Trainer, prepared: Prepared, path: Pat
         )
 
 
-def validation(config: Config, trainer: Trainer, prepared: Prepared) -> Callable[[int], None]:
-    """Scores of base and tuned model on the held-out clips, into metrics.jsonl."""
+def prepare_validation(
+    config: Config, trainer: Trainer, prepared: Prepared
+) -> Callable[[int], None] | None:
+    """Scores of base and tuned model on the held-out clips, into metrics.jsonl; None without such.
+
+    To be called before the run goes on from a checkpoint: where all weights are trained the base is
+    there no longer, so that its predictions are taken first and kept.
+    """
+    if not prepared.held or not trainer.accelerator.is_main_process:
+        return None
     validator = Validator(
         family=trainer.family,
         objective=trainer.objective,
@@ -169,9 +185,12 @@ def validation(config: Config, trainer: Trainer, prepared: Prepared) -> Callable
         seed=config.run.seed,
     )
     base: dict[str, float] = {}
+    # As it trains: a base in float32 would be judged in another precision than it learns in.
+    if config.model.train == "all":
+        with trainer.eval_mode() as denoiser, trainer.accelerator.autocast():
+            base.update(validator.base(denoiser))
 
     def validate(step: int) -> None:
-        # As it trains: a base in float32 would be judged in another precision than it learns in.
         with trainer.eval_mode() as denoiser, trainer.accelerator.autocast():
             if not base:
                 base.update(validator.base(denoiser))

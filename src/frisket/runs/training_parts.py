@@ -18,6 +18,7 @@ from frisket.data.loader import Loader
 from frisket.data.records import Prepared
 from frisket.data.sample import Batch
 from frisket.families.base import Family, Source, Variant, layer_names
+from frisket.families.whole_model import open_weights
 from frisket.losses.base import ATTENTION
 from frisket.masks.weights import RegionWeights
 from frisket.objectives.noise import NoiseSampler
@@ -57,8 +58,11 @@ def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
 
 
 def may_idle(config: Config, variant: Variant) -> bool:
-    """Whether a step may pass without a gradient for some of the adapter's parameters."""
-    several = len(list_experts(config, variant)) > 1
+    """Whether a step may pass without a gradient for some of the trained parameters.
+
+    Of all weights some never get one: what the last block makes of the text is thrown away.
+    """
+    several = len(list_experts(config, variant)) > 1 or config.model.train == "all"
     return several or config.lora.module_dropout > 0 or bool(config.lora.preset)
 
 
@@ -113,12 +117,19 @@ def list_quantiles(config: Config, family: Family) -> tuple[float, ...]:
     return (0.0, *(round(level, 6) for level in inner), 1.0)
 
 
-def load_adapted(
+def load_trainable(
     config: Config, family: Family, source: Source, plan: memory_plan.MemoryPlan
 ) -> torch.nn.Module:
-    """The denoiser (of experts those that are trained) with its adapter, fresh or from a file."""
+    """The denoiser (of experts those that are trained) with what is trained asking for a gradient.
+
+    That is all of it, or its adapter, fresh or from a file.
+    """
     variant = family.variants[source.variant]
     device = memory_plan.load_device(plan, source.device)
+    if config.model.train == "all":
+        denoiser = family.load_denoiser(replace(source, device=device))
+        open_weights(denoiser)
+        return denoiser
     experts = list_experts(config, variant)
     denoiser = family.load_denoiser(replace(source, device=device, experts=experts))
     spec, names = spec_of(config, family), layer_names(family, source.variant)

@@ -1,4 +1,4 @@
-"""The runs that are evaluated: from a run folder or a config file to a LoRA and its data."""
+"""The runs that are evaluated: from a run folder or a config file to its result and its data."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from frisket.adapters.files import header
 from frisket.config.load import ConfigError, check, read
 from frisket.config.run_config import TRAINED
 from frisket.config.tree import Config
@@ -15,17 +14,18 @@ from frisket.families.base import FAMILIES, Family, Source
 from frisket.media.files import ClipsNotFound, MasksNotFound
 from frisket.runs.prepare import Prepared, prepare, source_of
 from frisket.runs.sampling.sampler import check_loras, files_of
+from frisket.runs.sampling.whole_models import MODEL, is_model, read_metadata
 
 FOLDERLESS = ("alpha", "sidecar", "listed")  # masks that lie with their clips
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredRun:
-    """A finished run: its settings, its LoRA and the data it was trained on."""
+    """A finished run: its settings, its LoRA (or model) and the data it was trained on."""
 
     name: str
     config: Config
-    lora: Path  # the file, or the name that those of several experts have in common
+    lora: Path  # the file, or the name that several experts' have in common; or the model's folder
     prepared: Prepared
     steps: int  # 0 where the LoRA does not say
     changed: bool  # the data, or how they are read, are no longer what it was trained on
@@ -82,12 +82,19 @@ def _explain_no_run(folder: Path) -> str:
     return f"{folder} is no run folder: it has no {TRAINED} and no lora.safetensors{hint}"
 
 
+def find_result(config: Config) -> Path:
+    """Where a run has, or will have, what it trained: its LoRA, or its model."""
+    if config.model.train == "all":
+        return config.run.output / MODEL
+    return config.run.output / "lora.safetensors"
+
+
 def open_runs(
     configs: Sequence[Config], progress: Callable[[str, int, int], None] = lambda *_: None
 ) -> list[ScoredRun]:
-    """Find the LoRA and prepare the data of every run, after all were looked at.
+    """Find the LoRA (or model) and prepare the data of every run, after all were looked at.
 
-    Raises ConfigError for a run without a LoRA or of another base than the first one, and for data
+    Raises ConfigError for a run without one or of another base than the first one, and for data
     that were moved; AdapterMismatch, and the errors of `prepare`.
     """
     family = FAMILIES.load(configs[0].model.family)
@@ -95,8 +102,8 @@ def open_runs(
     names = _name_runs([config.run.output for config in configs])
     for name, config in zip(names, configs, strict=True):
         _check_same_base(name, config, family, source)
-        lora = config.run.output / "lora.safetensors"
-        if not files_of(lora)[0].is_file():
+        lora = find_result(config)
+        if not (is_model(lora) or files_of(lora)[0].is_file()):
             raise ConfigError(
                 f"{name}: {lora} is not there yet; train it first (frisket train), or set"
                 " run.output to the folder of the run"
@@ -106,8 +113,8 @@ def open_runs(
 
 
 def _open_run(name: str, config: Config, progress: Callable[[str, int, int], None]) -> ScoredRun:
-    lora = config.run.output / "lora.safetensors"
-    metadata = header(files_of(lora)[0])[1]
+    lora = find_result(config)
+    metadata = read_metadata(files_of(lora)[0])
     _check_family(name, lora, config, metadata)
     try:
         prepared = prepare(config, progress=progress)

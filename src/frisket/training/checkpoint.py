@@ -4,14 +4,19 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 STATE = "state.pt"
+WEIGHTS = "weights.safetensors"  # what is trained, where it is more than a LoRA
 MANIFEST = "manifest.json"
 LITTLE = 1 << 20  # bytes free that mean a full disk, where the error does not say
 
@@ -35,8 +40,18 @@ class Checkpoints:
         """Complete checkpoints, oldest first."""
         return sorted(path for path in self.root.glob("step-*") if (path / MANIFEST).is_file())
 
-    def save(self, step: int, state: dict[str, Any], manifest: dict[str, Any]) -> Path:
+    def save(
+        self,
+        step: int,
+        state: dict[str, Any],
+        manifest: dict[str, Any],
+        *,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> Path:
         """Write `state` (tensors and plain values) and `manifest` (JSON); returns the folder.
+
+        `weights` are what is trained, by name, where these are to lie in a safetensors file of
+        their own and not in `state`: `read` puts them back under "adapter".
 
         A complete checkpoint of this very step is kept as it is: the state of a step is a function
         of the run. Nothing but the state is written here: what is exported from it (the LoRA file)
@@ -51,13 +66,18 @@ class Checkpoints:
             self.root.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
+            if weights is not None:
+                manifest = {"weights": WEIGHTS, **manifest}
+                contiguous = {name: value.contiguous() for name, value in weights.items()}
+                save_file(contiguous, partial / WEIGHTS, {"format": "pt"})
             torch.save(state, partial / STATE)
             text = json.dumps({"step": step, **manifest}, indent=1)
             (partial / MANIFEST).write_text(text, encoding="utf-8")
             if final.exists():  # no manifest: nothing that could be gone on from
                 shutil.rmtree(final)
             partial.replace(final)
-        except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+        # torch.save reports a full disk as RuntimeError, safetensors in a class of its own.
+        except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             raise CheckpointError(
                 f"the checkpoint of step {step} could not be written to {self.root}:"
@@ -107,6 +127,8 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     manifest = read_manifest(folder)
     try:
         state: dict[str, Any] = torch.load(folder / STATE, weights_only=True, map_location="cpu")
+        if manifest.get("weights"):
+            state["adapter"] = load_file(folder / WEIGHTS)
     except Exception as error:
         raise _unreadable(folder, error) from error
     return state, manifest

@@ -49,7 +49,7 @@ class Diverged(RuntimeError):
 
 @dataclass(slots=True)
 class Trainer:
-    """Trains the adapter on `denoiser`; everything random is a function of (seed, step).
+    """Trains the `parameters` of `denoiser`; everything random is a function of (seed, step).
 
     ValueError where a term needs what no trainer gives, or an average that this one has not.
     """
@@ -57,7 +57,7 @@ class Trainer:
     family: Family
     grid: LatentGrid
     denoiser: nn.Module
-    parameters: Mapping[str, nn.Parameter]  # of the adapter, by name
+    parameters: Mapping[str, nn.Parameter]  # of the adapter, or all there are, by name
     objective: Objective
     weights: RegionWeights
     terms: Mapping[str, tuple[LossTerm, float]]

@@ -70,7 +70,14 @@ def test_a_step_of_every_family(family, benchmark, folders):
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype")
 @pytest.mark.parametrize(
-    "case", [pytest.param("plain", marks=pytest.mark.slow), "batch 2, prior", "bfloat16"]
+    "case",
+    [
+        pytest.param("plain", marks=pytest.mark.slow),
+        "batch 2, prior",
+        "bfloat16",
+        "all weights",
+        pytest.param("all weights, bfloat16", marks=pytest.mark.slow),
+    ],
 )
 def test_other_ways_to_train(case, benchmark, folders):
     variant, folder = folders("wan")

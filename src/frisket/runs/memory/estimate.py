@@ -20,6 +20,7 @@ from frisket.families.base import (
 )
 from frisket.families.blocks import blocks_of, plain_tensors
 from frisket.families.experts import experts_of
+from frisket.families.whole_model import open_weights
 from frisket.losses.base import BASE, EMA, Step
 from frisket.runs.memory.conditioning_shapes import CAPTION, Unpredictable, build_conditioning
 from frisket.runs.refusals import terms_of
@@ -51,7 +52,7 @@ class Prediction:
     The parts of training add up. `vae` and `text` are the peaks while `prepare` encodes (None where
     the shape of the model is not known here); they never meet the denoiser. `waiting` is what block
     swap and idle experts keep on the CPU. CUDA's own context and what the allocator cannot use come
-    on top.
+    on top. Where all weights are trained, `weights` are these and `adapter` is 0.
     """
 
     weights: float
@@ -87,9 +88,10 @@ def predict(config: Config, *, prepare: bool = True) -> Prediction:
     resident, waiting = _place_weights(known.experts, config.memory.swap_blocks)
     state = known.trained * STATE.get(config.optimizer.name, 8.0)
     average = 4.0 * known.trained if config.optimizer.ema else 0.0
+    every = config.model.train == "all"
     return Prediction(
-        weights=resident,
-        adapter=known.adapter,
+        weights=resident + (known.adapter if every else 0.0),
+        adapter=0.0 if every else known.adapter,
         optimizer=(state + average) / MIB,
         # A part of them is there at the worst moment, all when it has passed.
         gradients=known.adapter,
@@ -194,10 +196,7 @@ def _training(
 ) -> _Demand:
     variant = family.variants[source.variant]
     denoiser = family.load_denoiser(source).to(META)
-    spec = spec_of(config, family)
-    for expert in experts_of(denoiser).values():
-        with META:
-            lora.attach(expert, spec, seed=0, streams=family.streams)
+    choose_trained(denoiser, config, family)
     _switch(denoiser, config)
     trained = [value for value in denoiser.parameters() if value.requires_grad]
     experts = tuple(
@@ -213,6 +212,17 @@ def _training(
     adapter = sum(value.nbytes for value in trained) / MIB
     count = sum(value.numel() for value in trained)
     return _Demand(experts, count, adapter, peak, None, None, shape)
+
+
+def choose_trained(denoiser: nn.Module, config: Config, family: Family) -> None:
+    """Let what is trained ask for a gradient: all weights, or an adapter on each expert."""
+    if config.model.train == "all":
+        open_weights(denoiser)
+        return
+    spec = spec_of(config, family)
+    for expert in experts_of(denoiser).values():
+        with next(expert.parameters()).device:
+            lora.attach(expert, spec, seed=0, streams=family.streams)
 
 
 def _switch(denoiser: nn.Module, config: Config) -> None:

@@ -83,7 +83,7 @@ def describe(prediction: "Prediction") -> str:
     """A prediction in one sentence."""
     training = (
         f"training peaks at {_gib(prediction.training)}: weights {_gib(prediction.weights)},"
-        f" adapter and its optimizer"
+        f" {'adapter and its' if prediction.adapter else 'gradients and'} optimizer"
         f" {_gib(prediction.adapter + prediction.gradients + prediction.optimizer)},"
         f" activations {_gib(prediction.activations)}"
     )
@@ -129,8 +129,10 @@ def card(prediction: "Prediction") -> str:
 
 def list_switches(config: Config, prediction: "Prediction") -> Iterator[Change]:
     """Settings by what they cost: nothing, time, a little of the result, more of it."""
-    memory = config.memory
-    if config.model.dtype == "float32":
+    memory, every = config.memory, config.model.train == "all"
+    if every and config.run.precision == "float32":
+        yield "half the activations, no loss to speak of", {"run.precision": "bfloat16"}
+    if not every and config.model.dtype == "float32":
         half = {"model.dtype": "bfloat16", "run.precision": "bfloat16"}
         yield "half the weights, no loss to speak of", half
     if not memory.checkpointing:
@@ -138,10 +140,14 @@ def list_switches(config: Config, prediction: "Prediction") -> Iterator[Change]:
     if config.run.batch > 1:
         many = config.optimizer.accumulate * config.run.batch
         yield "as many clips a step, one by one", {"run.batch": 1, "optimizer.accumulate": many}
-    if memory.quantise == "none" and memory.storage == "same":
+    if every and config.optimizer.name == "adamw":
+        yield "a quarter of the optimizer, in 8 bits", {"optimizer.name": "adamw8bit"}
+    if not every and memory.quantise == "none" and memory.storage == "same":
         yield "half the weights, rounded to 8 bits", {"memory.storage": "float8"}
     if prediction.vae is not None and not memory.tile_vae and prediction.vae > prediction.training:
         yield "seams between tiles, blended", {"memory.tile_vae": True}
+    if every:
+        return  # the rest is for frozen weights
     yield from _swap_deeper(prediction.blocks, memory.swap_blocks)
     if memory.quantise != "nf4" and config.lora.kind in ("lora", "dora"):
         small = {"memory.quantise": "nf4", "memory.storage": "same", "memory.swap_blocks": 0}

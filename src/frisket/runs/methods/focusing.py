@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from frisket.adapters.files import header
 from frisket.adapters.routed.factors import Factors
 from frisket.adapters.spec import record_of
 from frisket.attention.tokens import PhraseNotFound, locate
@@ -13,11 +12,12 @@ from frisket.inference.methods.tara import Tara
 from frisket.inference.methods.words import PromptPhrases
 from frisket.inference.sample_specs import SampleSpec, references
 from frisket.runs.sampling.sampler import files_of
+from frisket.runs.sampling.whole_models import read_metadata
 
 
 def read_focus(path: Path) -> str:
     """The word that a LoRA acted on alone in training (lora.focus); "" of one that acts on all."""
-    records = (record_of(header(file)[1]) for file in files_of(path))
+    records = (record_of(read_metadata(file)) for file in files_of(path))
     return next((record.focus for record in records if record is not None and record.focus), "")
 
 

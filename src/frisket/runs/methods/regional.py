@@ -15,6 +15,7 @@ from frisket.masks.read import WHOLE, read
 from frisket.media.frames import probe
 from frisket.media.geometry import Geometry
 from frisket.runs.sampling.sampler import files_of
+from frisket.runs.sampling.whole_models import is_model
 from frisket.shapes import Weights
 
 EVERYWHERE = "-"  # in place of a file
@@ -95,6 +96,11 @@ def lay_mask(path: Path, sizes: Sequence[ClipSize], grid: LatentGrid) -> dict[Cl
 
 def check_confinable(path: Path) -> None:
     """AdapterMismatch for a file whose update cannot be confined to a mask: no plain LoRA."""
+    if is_model(path):
+        raise AdapterMismatch(
+            f"{path} is a model whose weights were all trained: no mask and no word confines it."
+            " Leave --lora-mask and --fuse out, or turn it into a LoRA (frisket convert --extract)"
+        )
     other = next((key for key in header(path)[0] if any(word in key for word in OTHER_FORMS)), None)
     if other is not None:
         raise AdapterMismatch(

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from frisket.evaluation.page import render, write_whole
+from frisket.runs.sampling.whole_models import MODEL
 
 RECORD = "generate.json"
 OURS = re.compile(r"\d{3}-.*|grid\..*|generate\.json")  # what a call of `generate` writes
@@ -102,7 +103,7 @@ def _column(content: Any, pictures: Any, folder: str, *, tuned: bool) -> Gallery
 
 
 def _name_lora(lora: Any) -> str:
-    """A LoRA by its file, a checkpoint by its folder, and its strength."""
+    """A LoRA by its file, a checkpoint or a run's model by its folder, and its strength."""
     path = Path(lora["path"])
-    name = path.stem if path.stem != "lora" else f"{path.parent.name} {path.stem}"
+    name = path.stem if path.stem not in ("lora", MODEL) else f"{path.parent.name} {path.stem}"
     return f"{name} x {lora['strength']:g}"

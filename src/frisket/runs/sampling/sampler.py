@@ -19,6 +19,12 @@ from frisket.config.tree import Config
 from frisket.families.base import TOKENS, Family, Parts, Source, Variant, layer_names
 from frisket.inference.generate import PromptEmbeddings, embed
 from frisket.inference.sample_specs import SampleSpec
+from frisket.runs.sampling.whole_models import (
+    check_models,
+    is_model,
+    put_on_model,
+    read_metadata,
+)
 from frisket.training.memory import plan as memory_plan
 
 log = logging.getLogger(__name__)
@@ -54,6 +60,8 @@ def load_sampler(
 ) -> Parts:
     """What sampling needs once prompts are embedded: VAE, image encoder, denoiser with its LoRAs.
 
+    In their place may be one model whose weights were all trained, by its folder.
+
     VAE and image encoder wait on the CPU. `places` say where each LoRA acts (see `attach_loras`).
     `keep`, where given, gets what each LoRA's update is multiplied by: then all of them can be.
     Raises AdapterMismatch for a LoRA of another base, and CannotFit for switches of `plan` that the
@@ -63,6 +71,10 @@ def load_sampler(
     where = memory_plan.load_device(plan, source.device)
     denoiser = family.load_denoiser(replace(source, device=where, experts=()))
     parts = Parts(source.variant, vae, None, denoiser, vision)
+    check_models(family, source.variant, lora)
+    if lora and is_model(lora[0][0]):
+        put_on_model(family, source, plan, denoiser, lora[0][0])
+        lora = ()
     factors = attach_loras(family, parts, lora, places=places, routed=keep is not None)
     if keep is not None:
         keep.extend(adapter_factors for adapter_factors in factors if adapter_factors is not None)
@@ -92,9 +104,10 @@ def check_loras(family: Family, variant: str, lora: Sequence[tuple[Path, float]]
 
     Raises FileNotFoundError and AdapterMismatch.
     """
+    check_models(family, variant, lora)
     names = layer_names(family, variant)
     for path, _ in lora:
-        for file in files_of(path):
+        for file in () if is_model(path) else files_of(path):
             if names.rows:
                 adapter.spec_of(file, names, prefix=family.lora_prefix)
             else:
@@ -111,7 +124,7 @@ def tell_reading(variant: Variant, source: Source, lora: Sequence[tuple[Path, fl
     fixed = {"clip_skip": not variant.clip_skip, "max_tokens": variant.max_tokens <= TOKENS}
     for path, _ in lora:
         for file in files_of(path):
-            metadata = header(file)[1]
+            metadata = read_metadata(file)
             for key, name, unset in READING:
                 known = metadata.get(key, "None" if "frisket.version" in metadata else "")
                 number = int(known) if re.fullmatch(r"[0-9]{1,3}", known) else unset

@@ -6,6 +6,7 @@ from typing import Any
 
 from frisket.config.tree import Config
 from frisket.studio.jobs.job import Job
+from frisket.studio.runs.results import list_results
 from frisket.studio.runs.run_state import find_saved_step, is_running
 
 ROOMY = 5 << 30  # bytes below which a cache and a few checkpoints may not fit
@@ -43,7 +44,7 @@ def find_job(jobs: list[Job], output: Path) -> Job | None:
 def _describe_resume(config: Config, saved: int) -> str:
     run = config.run
     if not saved:
-        has_results = has_lora(run.output) or (run.output / "metrics.jsonl").exists()
+        has_results = bool(list_results(run.output)) or (run.output / "metrics.jsonl").exists()
         note = "; metrics and checkpoints that lie there are kept under other names"
         return "starts at step 0" + (note if has_results else "")
     if run.epochs:
@@ -53,11 +54,6 @@ def _describe_resume(config: Config, saved: int) -> str:
     if saved > run.steps:
         return f"has done {saved} steps, more than run.steps = {run.steps}: it would be refused"
     return f"goes on from step {saved} of {run.steps}"
-
-
-def has_lora(output: Path) -> bool:
-    """Whether a run left its LoRA here."""
-    return any(output.glob("lora*.safetensors")) if output.is_dir() else False
 
 
 def _measure_disk(name: str, folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from frisket.disk.untrusted import BadText, parse_toml, read_text
 from frisket.studio.runs.metrics_tail import Best, StepTail
+from frisket.studio.runs.results import list_results
 from frisket.studio.runs.run_state import RunState, is_running, read_started, read_state
 from frisket.studio.workspace import UnknownId, Workspace
 
@@ -40,7 +41,7 @@ class RunFolder:
     of_steps: int | None  # None before the run has counted them
     seconds: float  # of wall time, resumes included
     best: Best | None
-    lora: Path | None  # the LoRA of the end, or the first of several experts'
+    lora: Path | None  # the LoRA of the end, or the first of several experts'; or the model
     family: str
     variant: str
     pages: Mapping[str, str]  # kind to its place in the folder, of those that are there
@@ -108,7 +109,7 @@ class RunIndex:
         options, model = (_read_section(entry.settings, name) for name in ("run", "model"))
         of_steps = options.get("steps")
         of_steps = of_steps if isinstance(of_steps, int) else None
-        loras = sorted(folder.glob("lora*.safetensors"))
+        results = list_results(folder)
         return RunFolder(
             id=name_id(folder),
             name=_name(folder, self.root),
@@ -120,7 +121,7 @@ class RunIndex:
             of_steps=of_steps,
             seconds=entry.tail.seconds,
             best=entry.tail.best,
-            lora=loras[0] if loras else None,
+            lora=results[0] if results else None,
             family=str(model.get("family", "")),
             variant=str(model.get("variant", "")),
             pages={kind: path for kind, path in PAGES.items() if (folder / path).is_file()},

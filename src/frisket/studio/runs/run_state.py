@@ -1,4 +1,4 @@
-"""Whether a run is running, and how it ended: by its lock, its checkpoints and its LoRA."""
+"""Whether a run is running, and how it ended: by its lock, its checkpoints and its result."""
 
 import re
 import socket
@@ -10,6 +10,7 @@ from typing import Any, Literal
 import psutil
 
 from frisket.disk.untrusted import BadText, read_text
+from frisket.studio.runs.results import list_results
 
 LOCK = ".frisket.lock"  # as `training.lock`
 OWNER = re.compile(r"process (\d{1,10}) on (\S+) since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
@@ -21,15 +22,14 @@ RunState = Literal["running", "stopped", "finished", "failed"]
 def read_state(folder: Path, step: int, of_steps: int | None) -> RunState:
     """How a run stands, `step` being the last line of its metrics.
 
-    finished: its last checkpoint is of the step it was to reach, and its LoRA lies in the folder.
+    finished: its last checkpoint is of the step it was to reach, and its LoRA (or model) is there.
     stopped: it ended before, and all that it had done is in a checkpoint. failed: it ended with
     work that no checkpoint holds, as a kill or an error leaves it.
     """
     if is_running(folder):
         return "running"
     saved = find_saved_step(folder)
-    has_lora = any(folder.glob("lora*.safetensors"))
-    if has_lora and (of_steps is None or max(step, saved) >= of_steps):
+    if list_results(folder) and (of_steps is None or max(step, saved) >= of_steps):
         return "finished"
     return "stopped" if saved and saved >= step else "failed"
 

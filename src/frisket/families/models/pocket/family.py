@@ -189,6 +189,7 @@ class Pocket(Standard):
     streams = PocketStreams()
     routes = PocketRoutes()
     lora_prefix = "unet"
+    denoiser_folder = "denoiser"
     names = Names()  # it has no other release than ours
     lora_conv: tuple[str, ...] = ("conv1", "conv2")
     lora_presets: Mapping[str, tuple[str, ...]] = presets("attn", blocks="")
