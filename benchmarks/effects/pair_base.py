@@ -20,7 +20,7 @@ import torch
 from frisket.disk.atomic import replacing
 from frisket.families.base import Parts, Source
 from frisket.families.models.pocket.family import FAMILY, PocketVae
-from frisket.families.models.pocket.text import PocketText, embed
+from frisket.families.shared.pocket.text import PocketText, embed
 from frisket.pocket.pairs import draw_pair, generate_pair
 from frisket.pocket.world import Scene, draw, is_held_out, random_scene
 

@@ -108,6 +108,8 @@ WALKED_BY_ANOTHER = {
     ("flux", "schnell"),
     ("flux2", "klein-base-4b"),
     ("hunyuan_video", "1.5-480p-t2v"),
+    ("maskdit", "pocket"),
+    ("maskdit", "sd"),
     ("pocket", "image"),
     ("qwen_image", "edit"),
     ("qwen_image", "edit-2509"),

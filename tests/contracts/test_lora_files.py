@@ -168,6 +168,8 @@ def unread(case, form: str, alpha: float) -> str:
         ("sd3", "kohya"): "it has no converter for them",
         ("pocket", "comfyui"): "its only release is ours",
         ("pocket", "kohya"): "its only release is ours",
+        ("maskdit", "comfyui"): "it has no release",
+        ("maskdit", "kohya"): "it has no release",
     }
     if (case.family.name, form) == ("flux2", "comfyui") and alpha != 2.0:
         return "its converter refuses `.alpha`"

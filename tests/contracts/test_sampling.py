@@ -25,7 +25,7 @@ from frisket.families.experts import experts_of
 from frisket.inference.generate import clips, collate, embed
 from frisket.inference.sample_specs import SampleSpec, build_spec, references
 from frisket.media.frames import write_image
-from frisket.objectives.flow import Flow
+from frisket.objectives.epsilon import Epsilon
 
 STEPS = 2
 TOKENS = {"schnell": 256}  # it was trained with; the pipeline's default is that of dev
@@ -147,8 +147,8 @@ def test_the_stock_pipeline_feeds_the_denoiser_what_predict_feeds_it(case, denoi
     theirs = calls[0]
 
     first = pipeline.scheduler.timesteps[0]
-    flow = isinstance(family.objective(case.variant), Flow)
-    t = torch.full((len(shots),), float(first) / 1000 if flow else (float(first) + 1) / 1000)
+    levels = isinstance(family.objective(case.variant), Epsilon)
+    t = torch.full((len(shots),), (float(first) + 1) / 1000 if levels else float(first) / 1000)
     shape = (1, case.card.grid.channels, *case.card.grid.cells(small.frames, *case.size))
     generators = [torch.Generator().manual_seed(each.seed) for each in shots]
     noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])

@@ -20,10 +20,10 @@ class Timesteps(Section):
 
     density: Density | None = None
     """Distribution of t; empty takes the variant's own."""
-    mean: float = 0.0
-    """Mean of logit_normal."""
-    std: Positive = 1.0
-    """Spread of logit_normal."""
+    mean: float | None = None
+    """Mean of logit_normal; empty takes the variant's own (0 for most)."""
+    std: Positive | None = None
+    """Spread of logit_normal; empty takes the variant's own (1 for most)."""
     scale: float = 1.29
     """Scale of mode."""
     alpha: Positive = 2.0

@@ -49,6 +49,8 @@ class Variant:
     shift: float = 1.0  # of the timestep density and the sampler, at the size above
     size_shift: SizeShift | None = None  # where its sampler's shift follows the size of the clip
     density: Density = "logit_normal"  # of the timesteps it is trained at
+    mean: float = 0.0  # of that density, where it is logit_normal
+    std: float = 1.0
     sees: Literal["nothing", "first_frame", "pictures"] = "nothing"  # besides the text
     hands_over: bool = False  # its latent frame 0 of a video is given clean (see `CLEAN_MASK`)
     pooled_time: bool = False  # its VAE's norms pool over the clip: later frames move earlier cells
@@ -135,6 +137,10 @@ class Family(Protocol):
     lora_presets: Mapping[str, tuple[str, ...]]
     lora_prefix: str  # of the keys in a LoRA file: "transformer" or "unet"
     names: Names  # what the authors' release calls the denoiser's layers
+
+    # Whether its denoiser leaves out the tokens that `routes.keep_tokens` does not name, from its
+    # first block on, and still predicts all (MaskDiT): what [patch_masking] is for.
+    leaves_out_tokens: bool
 
     @property
     def denoiser_folder(self) -> str:

@@ -65,6 +65,7 @@ class Standard:
     lora_conv: tuple[str, ...] = ()
     streams: Streams = Unstated(())
     routes: TokenRoutes | None = None
+    leaves_out_tokens = False
     lora_presets: Mapping[str, tuple[str, ...]] = presets()
     lora_prefix: str
 
@@ -93,7 +94,10 @@ class Standard:
                 " flow: use timesteps.weighting"
             )
         card = self.variants[variant]
-        return Flow(timesteps or TimestepSampler(card.density, shift=card.auto_shift), weighting)
+        sampler = timesteps or TimestepSampler(
+            card.density, mean=card.mean, std=card.std, shift=card.auto_shift
+        )
+        return Flow(sampler, weighting)
 
     def load_tokenizer(self, source: Source) -> nn.Module:
         """ValueError: a family that does not say where words are cannot be asked for phrases."""

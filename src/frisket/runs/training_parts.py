@@ -47,9 +47,12 @@ def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
     A model of several experts trains each batch within the range of one of those asked for.
     """
     options = config.timesteps
-    fixed = options.model_dump(exclude={"density", "shift", "experts", "weighting", "min_snr"})
+    own = {"density", "mean", "std", "shift", "experts", "weighting", "min_snr"}
+    fixed = options.model_dump(exclude=own)
     return TimestepSampler(
         density=options.density or variant.density,
+        mean=variant.mean if options.mean is None else options.mean,
+        std=variant.std if options.std is None else options.std,
         shift=shift_of(config, variant),
         ranges=tuple(variant.experts[name] for name in list_experts(config, variant)),
         even=options.experts == "even",

@@ -24,7 +24,6 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional
 
 from frisket.attention.base import AttentionLayer
 from frisket.attention.tokens import Spans
@@ -41,8 +40,6 @@ from frisket.families.defaults import Standard
 from frisket.families.key_map import Names
 from frisket.families.models.pocket.routes import PocketRoutes
 from frisket.families.models.pocket.streams import PocketStreams
-from frisket.families.models.pocket.suggestions import SUGGESTIONS
-from frisket.families.models.pocket.text import WIDTH, PocketText, embed, find_spans
 from frisket.families.models.pocket.transformer import (
     build_transformer,
     is_transformer,
@@ -50,13 +47,15 @@ from frisket.families.models.pocket.transformer import (
 )
 from frisket.families.presets import presets
 from frisket.families.shared.attention.cross import list_unet_layers, list_wan_layers
+from frisket.families.shared.pocket.suggestions import SUGGESTIONS
+from frisket.families.shared.pocket.text import WIDTH, PocketText, embed, find_spans
+from frisket.families.shared.pocket.vae import IMAGE_CHANNELS, PocketVae
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
 from frisket.objectives.kinds import LevelWeighting
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.shapes import Clip, Latents, PerSample
 
-IMAGE_CHANNELS = 12  # 2 x 2 pixels of 3 colours
 CHANNELS = {"image": IMAGE_CHANNELS, "video": 2 * 4 * IMAGE_CHANNELS}  # that the UNet reads
 TRANSFORMER_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
 LEAST = 0.1  # smallest t the clip model trains at: its velocity is an error divided by t
@@ -82,32 +81,6 @@ def build_net(channels: int, widths: tuple[int, int, int] = (64, 96, 96)) -> Any
 def build_denoiser(variant: str) -> Any:
     """A fresh denoiser of the shape that ships as `variant`."""
     return build_transformer() if variant == "dit" else build_net(CHANNELS[variant])
-
-
-class PocketVae(nn.Module):
-    """Space (and time) to depth, `12 * temporal` channels; has no weights.
-
-    As in a causal video VAE, frame 0 is a latent frame of its own (repeated to fill its channels)
-    and every further `temporal` frames make one more.
-    """
-
-    def __init__(self, temporal: int = 1) -> None:
-        super().__init__()
-        self.temporal = temporal
-
-    def encode(self, clip: Clip) -> Latents:
-        """`b 3 F H W` to `b 12*temporal f H/2 W/2`."""
-        frames = functional.pixel_unshuffle(clip.transpose(1, 2), 2)  # b F 12 h w
-        first = frames[:, :1].repeat(1, self.temporal, 1, 1, 1)
-        groups = torch.cat([first, frames[:, 1:]], dim=1).unflatten(1, (-1, self.temporal))
-        return groups.flatten(2, 3).transpose(1, 2).contiguous()
-
-    def decode(self, latents: Latents) -> Clip:
-        """The inverse; frame 0 is the mean of its copies."""
-        groups = latents.transpose(1, 2).unflatten(2, (self.temporal, -1))  # b f temporal 12 h w
-        first = groups[:, :1].mean(2)
-        frames = torch.cat([first, groups[:, 1:].flatten(1, 2)], dim=1)
-        return functional.pixel_shuffle(frames, 2).transpose(1, 2).contiguous()
 
 
 class PocketOutput(BaseOutput):

@@ -8,7 +8,7 @@ from diffusers import WanTransformer3DModel
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from frisket.families.models.pocket.text import WIDTH
+from frisket.families.shared.pocket.text import WIDTH
 from frisket.shapes import Latents, PerSample
 
 PICTURE_CHANNELS = 12  # 2 x 2 pixels of 3 colours

@@ -1,4 +1,4 @@
-"""How the pocket family reads a caption: a word a slot, each a frozen vector of its own."""
+"""How models of the pocket world read a caption: a word a slot, each a frozen vector of its own."""
 
 import re
 import zlib

@@ -1,4 +1,4 @@
-"""What the pocket family suggests: in the words of its world, and for CPUs."""
+"""What models of the pocket world suggest: in the words of its world, and for CPUs."""
 
 from frisket.families.suggestions import Suggestions
 
