@@ -1,0 +1,183 @@
+"""`frisket explain`: the whole configuration in force, and where each value of it comes from."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tomlkit
+
+from frisket.config.load import check, read
+from frisket.config.presets.lay import plan_for
+from frisket.config.presets.plan import PresetPlan, describe_preset
+from frisket.config.provenance import Key, Origin
+from frisket.config.tree import FAMILY, Config
+from frisket.families.base import FAMILIES
+
+SourceKind = Literal["default", "preset", "file", "command line", "model"]
+OWN = {  # what is empty takes the variant's own: section and key, and what the variant calls it
+    ("preview", "steps"): "steps",
+    ("preview", "guidance"): "guidance",
+    ("preview", "width"): "width",
+    ("preview", "height"): "height",
+    ("preview", "frames"): "frames",
+    ("timesteps", "density"): "density",
+    ("model", "source"): "repo",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedValue:
+    """One value in force: None is empty. `comment` says where it comes from, and why."""
+
+    key: Key
+    value: Any
+    source: SourceKind
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Every value of a configuration in the order of its sections, and what a preset left out."""
+
+    values: tuple[ExplainedValue, ...]
+    notes: tuple[str, ...]
+
+
+def explain(path: Path, overrides: Sequence[str] = ()) -> Explanation:
+    """Read and check a config file with `a.b=c` overrides, and say where each value comes from.
+
+    Raises ConfigError as `frisket train` would. Reads no weights and no data.
+    """
+    config, origin = read(path, overrides)
+    check(config, origin)
+    plan = plan_of(config)
+    notes = list(plan.tell_left_out()) if plan else []
+    if plan:
+        notes.insert(0, f"preset {plan.name}: {describe_preset(plan.name)}")
+    leaves = _list_leaves(config.model_dump(mode="json"))
+    values = (_explain_value(config, key, value, origin, plan) for key, value in leaves)
+    return Explanation(tuple(values), tuple(notes))
+
+
+def plan_of(config: Config) -> PresetPlan | None:
+    """What the preset of a configuration sets for its model and its data; None without one."""
+    return plan_for(config.model_dump(mode="json"), FAMILY)
+
+
+def _list_leaves(tree: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
+    """Every value of a dumped configuration that is no table: key and value."""
+    if isinstance(tree, Mapping) and tree:
+        for name, inner in tree.items():
+            yield from _list_leaves(inner, (*key, name))
+    elif isinstance(tree, list) and tree and isinstance(tree[0], Mapping):
+        for number, inner in enumerate(tree):
+            yield from _list_leaves(inner, (*key, number))
+    else:
+        yield key, tree
+
+
+def _explain_value(
+    config: Config, key: Key, value: Any, origin: Origin, plan: PresetPlan | None
+) -> ExplainedValue:
+    source = find_source(origin, key)
+    usual = _find_default(key)
+    written, exact = source
+    if written in ("file", "command line") and (exact or value != usual):
+        return ExplainedValue(key, value, written, origin.where(key))
+    setting = plan.find(key) if plan else None
+    if written == "preset" and setting is not None:
+        see = f" ({setting.link})" if setting.link else ""
+        return ExplainedValue(key, value, "preset", f"preset {plan.name}: {setting.reason}{see}")
+    if (own := _find_own(config, key, value)) is not None:
+        return ExplainedValue(key, value, "model", f"the model's own: {own}")
+    return ExplainedValue(key, value, "default", "default")
+
+
+def find_source(origin: Origin, key: Key) -> tuple[SourceKind, bool]:
+    """What gives a value, and whether that is written for just this key (not for a part above it).
+
+    The command line is above the file, the file above the preset, the preset above the defaults.
+    """
+    places: tuple[tuple[SourceKind, Any], ...] = (
+        ("command line", {**origin.options, **origin.overrides}),
+        ("file", origin.lines),
+        ("preset", origin.preset[1]),
+    )
+    for size in range(len(key), 0, -1):
+        part = key[:size]
+        for source, keys in places:
+            table = any(len(each) > size and each[:size] == part for each in keys)
+            if part in keys and (size == len(key) or not table):
+                return source, size == len(key)
+    return "default", False
+
+
+def _find_default(key: Key) -> Any:
+    """The default of a key; None where there is no such place without a file."""
+    tree: Any = Config().model_dump(mode="json")
+    for part in key:
+        if not isinstance(tree, Mapping) or part not in tree:
+            return None
+        tree = tree[part]
+    return tree
+
+
+def _find_own(config: Config, key: Key, value: Any) -> Any:
+    """What the variant has where the configuration says nothing; None where that is no answer."""
+    if value not in (None, "", []):
+        return None
+    family = FAMILIES.load(config.model.family)
+    name = config.model.variant or family.default
+    variant = family.variants[name]
+    if key == ("model", "variant"):
+        return name
+    if key[0] == "data" and key[2:] == ("resolution",):
+        return f"{variant.width} x {variant.height}"
+    if key[0] == "data" and key[2:] in (("frames",), ("fps",)):
+        return f"{getattr(variant, str(key[2])):g}"
+    attribute = OWN.get((str(key[0]), str(key[-1]))) if len(key) == 2 else None
+    return None if attribute is None else getattr(variant, attribute)
+
+
+def write_lines(explanation: Explanation) -> Iterator[str]:
+    """For a terminal: what was left out, then every value with its source behind it."""
+    yield from (f"# {note}" for note in explanation.notes)
+    section: Key = ()
+    for each in explanation.values:
+        if each.key[:-1] != section:
+            section = each.key[:-1]
+            yield ""
+            yield f"[{'.'.join(map(str, section))}]"
+        value = "(empty)" if each.value is None else json.dumps(each.value, ensure_ascii=False)
+        yield f"{f'{each.key[-1]} = {value}':<44} # {each.comment}"
+
+
+def write_toml(explanation: Explanation) -> str:
+    """As a config file of the same configuration, paths in full, each value with its source."""
+    document = tomlkit.document()
+    for note in explanation.notes:
+        document.add(tomlkit.comment(note))
+    for each in explanation.values:
+        if each.value is not None:
+            _put(document, each)
+    return tomlkit.dumps(document)
+
+
+def _put(document: Any, each: ExplainedValue) -> None:
+    """Set one value in its table, which is made where it is not there."""
+    table = document
+    for part, following in zip(each.key[:-1], each.key[1:], strict=True):
+        if isinstance(part, int):
+            while len(table) <= part:
+                table.append(tomlkit.table())
+            table = table[part]
+            continue
+        if part not in table:
+            table.add(part, tomlkit.aot() if isinstance(following, int) else tomlkit.table())
+        table = table[part]
+    name = str(each.key[-1])
+    table.add(name, each.value)
+    if not isinstance(each.value, Mapping):
+        table[name].comment(each.comment)
