@@ -12,7 +12,7 @@ from frisket.config.load import check, read
 from frisket.config.presets.lay import plan_for
 from frisket.config.presets.plan import PresetPlan, describe_preset
 from frisket.config.provenance import Key, Origin
-from frisket.config.tree import FAMILY, Config
+from frisket.config.tree import FAMILY, Config, Data
 from frisket.families.base import FAMILIES
 
 SourceKind = Literal["default", "preset", "file", "command line", "model"]
@@ -67,15 +67,19 @@ def plan_of(config: Config) -> PresetPlan | None:
 
 
 def _list_leaves(tree: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:
-    """Every value of a dumped configuration that is no table: key and value."""
-    if isinstance(tree, Mapping) and tree:
-        for name, inner in tree.items():
-            yield from _list_leaves(inner, (*key, name))
-    elif isinstance(tree, list) and tree and isinstance(tree[0], Mapping):
-        for number, inner in enumerate(tree):
-            yield from _list_leaves(inner, (*key, number))
-    else:
+    """Every value of a dumped configuration that is no table, before the tables beside it."""
+    if not _is_table(tree):
         yield key, tree
+        return
+    pairs = list(tree.items() if isinstance(tree, Mapping) else enumerate(tree))
+    for name, inner in sorted(pairs, key=lambda pair: _is_table(pair[1])):
+        yield from _list_leaves(inner, (*key, name))
+
+
+def _is_table(value: Any) -> bool:
+    """Whether TOML writes it under a header of its own: a table, or a list of tables."""
+    listed = isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
+    return listed or (isinstance(value, Mapping) and bool(value))
 
 
 def _explain_value(
@@ -117,6 +121,8 @@ def find_source(origin: Origin, key: Key) -> tuple[SourceKind, bool]:
 def _find_default(key: Key) -> Any:
     """The default of a key; None where there is no such place without a file."""
     tree: Any = Config().model_dump(mode="json")
+    if len(key) > 2 and "data" in key[:2]:  # of a data set, whichever: data.0, validation.data.0
+        tree, key = Data(clips=Path()).model_dump(mode="json"), key[1 + key.index("data") + 1 :]
     for part in key:
         if not isinstance(tree, Mapping) or part not in tree:
             return None
@@ -178,6 +184,7 @@ def _put(document: Any, each: ExplainedValue) -> None:
             table.add(part, tomlkit.aot() if isinstance(following, int) else tomlkit.table())
         table = table[part]
     name = str(each.key[-1])
-    table.add(name, each.value)
+    item = tomlkit.item(each.value)
     if not isinstance(each.value, Mapping):
-        table[name].comment(each.comment)
+        item.comment(each.comment)
+    table.add(name, item)
