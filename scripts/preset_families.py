@@ -1,6 +1,6 @@
 """Writes what presets have to know of each family, so that reading a config loads no torch.
 
-    python scripts/preset_families.py          # src/frisket/config/presets/families.json
+python scripts/preset_families.py          # src/frisket/config/presets/families.json
 """
 
 import json

@@ -52,18 +52,13 @@ def explain(path: Path, overrides: Sequence[str] = ()) -> Explanation:
     """
     config, origin = read(path, overrides)
     check(config, origin)
-    plan = plan_of(config)
+    plan = plan_for(config.model_dump(mode="json"), FAMILY)
     notes = list(plan.tell_left_out()) if plan else []
     if plan:
         notes.insert(0, f"preset {plan.name}: {describe_preset(plan.name)}")
     leaves = _list_leaves(config.model_dump(mode="json"))
     values = (_explain_value(config, key, value, origin, plan) for key, value in leaves)
     return Explanation(tuple(values), tuple(notes))
-
-
-def plan_of(config: Config) -> PresetPlan | None:
-    """What the preset of a configuration sets for its model and its data; None without one."""
-    return plan_for(config.model_dump(mode="json"), FAMILY)
 
 
 def _list_leaves(tree: Any, key: Key = ()) -> Iterator[tuple[Key, Any]]:

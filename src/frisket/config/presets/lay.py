@@ -1,6 +1,7 @@
 """Lays a preset under a parsed config: above the defaults, below the file and the command line."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,6 +11,7 @@ from frisket.config.presets.facts import find_facts
 from frisket.config.presets.plan import PresetPlan, list_presets, plan_preset
 from frisket.registry import suggest
 
+REGIONS = {"subject": 1.0}  # the default table, which a table of one region more would replace
 _DATA = TypeAdapter(tuple[Data, ...])
 
 
@@ -23,11 +25,19 @@ def plan_for(tree: Mapping[str, Any], family: str) -> PresetPlan | None:
     if not isinstance(name, str) or not name:
         return None
     if name not in list_presets():
-        raise ValueError(f"preset: no preset is named {name!r}{suggest(name, list(list_presets()))}")
+        raise ValueError(
+            f"preset: no preset is named {name!r}{suggest(name, list(list_presets()))}"
+        )
     model = tree.get("model")
     table = model if isinstance(model, Mapping) else {}
     facts = find_facts(str(table.get("family", family)), str(table.get("variant", "")))
-    return plan_preset(name, facts, masks=_has_masks(tree.get("data", ())))
+    plan = plan_preset(name, facts, masks=_has_masks(tree.get("data", ())))
+    regions = tree.get("regions")
+    if not isinstance(regions, str) and not (isinstance(regions, dict) and "preset" in regions):
+        return plan
+    # A named table of regions is chosen whole, with its background.
+    settings = tuple(setting for setting in plan.settings if setting.key[0] != "regions")
+    return replace(plan, settings=settings)
 
 
 def _has_masks(data: Any) -> bool:
@@ -42,6 +52,8 @@ def _has_masks(data: Any) -> bool:
 def lay_under(tree: Mapping[str, Any], plan: PresetPlan) -> dict[str, Any]:
     """The parsed config with every value of the preset that it does not give itself."""
     laid: dict[str, Any] = dict(tree)
+    if any(setting.key[0] == "regions" for setting in plan.settings):
+        laid.setdefault("regions", dict(REGIONS))
     for setting in plan.settings:
         _lay(laid, setting.key, setting.value)
     return laid

@@ -41,6 +41,10 @@ class PresetPlan:
         """The setting of a key, or of what it stands in."""
         return next((each for each in self.settings if key[: len(each.key)] == each.key), None)
 
+    def sets(self, key: PresetKey, value: Any) -> bool:
+        """Whether it sets `key` to `value`."""
+        return any((each.key, each.value) == (key, value) for each in self.settings)
+
     def tell_left_out(self) -> Iterator[str]:
         """One sentence a reason: "routing.background: pocket image has no blocks that ..."."""
         for reason in dict.fromkeys(reason for _, reason in self.left_out):
