@@ -155,7 +155,7 @@ def test_what_a_preset_sets_is_named_when_it_is_refused(tmp_path: Path) -> None:
 def test_needs_leave_out_what_a_model_cannot_do() -> None:
     shown = ModelFacts("x", True, "first_frame", False, WAN.words)
     plan = plan_preset("character", shown, masks=True)
-    assert plan.sets(("swap", "source"), "clips")
+    assert plan.has_value(("swap", "source"), "clips")
     assert plan.find(("swap", "prompts")) is None
     assert any("swap.prompts" in line for line in plan.tell_left_out())
     assert plan_preset("character", WAN, masks=True).left_out == ()

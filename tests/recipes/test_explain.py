@@ -10,8 +10,9 @@ import tomlkit
 from frisket.config.load import ConfigError, load
 from frisket.config.presets.facts import find_facts
 from frisket.config.presets.plan import list_presets, plan_preset
-from frisket.recipes.explain import explain, write_lines, write_toml
 from frisket.recipes.init.write import init
+from frisket.recipes.provenance.values import explain_config
+from frisket.recipes.provenance.write import write_lines, write_toml
 from frisket.recipes.quickstart import MASKS, PRIOR, VARIANTS, make_project
 from frisket.runs.opening import opening
 from frisket.runs.quickstart_data import make_clips
@@ -32,7 +33,7 @@ def write_config(path: Path, tree: dict[str, Any]) -> Path:
 
 def test_each_value_has_its_source_and_the_preset_its_reason(tmp_path: Path) -> None:
     path = write_config(tmp_path / "a.toml", TREE)
-    values = {each.key: each for each in explain(path, ["lora.rank=4"]).values}
+    values = {each.key: each for each in explain_config(path, ["lora.rank=4"]).values}
     sources = {
         ("lora", "rank"): "command line",
         ("data", 0, "trigger"): "file",
@@ -49,7 +50,7 @@ def test_each_value_has_its_source_and_the_preset_its_reason(tmp_path: Path) -> 
     assert values["swap", "rate"].value == 0.5
     assert "docs/effects.md#" in values["swap", "rate"].comment
     assert values["lora", "rank"].comment == "--set lora.rank=4"
-    lines = list(write_lines(explain(path)))
+    lines = list(write_lines(explain_config(path)))
     assert sum(line.startswith("rate = 0.5") for line in lines) == 1
 
 
@@ -61,14 +62,14 @@ def test_what_is_written_is_the_same_configuration(preset: str, tmp_path: Path) 
     settings = ['regions.face={weight=0.5, phrase="sks"}', "preview.seeds=[1, 2]"]
     (tmp_path / "elsewhere").mkdir()
     again = tmp_path / "elsewhere" / "b.toml"
-    again.write_text(write_toml(explain(path, settings)), encoding="utf-8")
+    again.write_text(write_toml(explain_config(path, settings)), encoding="utf-8")
     assert load(again) == load(path, settings)
 
 
 def test_what_is_left_out_is_said_by_explain_and_at_the_start_of_a_run(tmp_path: Path) -> None:
     path = write_config(tmp_path / "a.toml", {**TREE, "data": [{"clips": "clips"}]})
     note = "preset character leaves out losses.prior, swap.rate"
-    assert any(line.startswith(note) for line in explain(path).notes)
+    assert any(line.startswith(note) for line in explain_config(path).notes)
     assert sum(line.startswith(note) for line in opening(load(path))) == 1
 
 

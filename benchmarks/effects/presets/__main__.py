@@ -68,7 +68,11 @@ def main() -> None:
     text = build(out, options.seeds)
     sys.stdout.write(text)
     if options.page:
-        shown = ["### Samples of the look and the motion, seed 0", "", *put_sheets(out, options.page)]
+        shown = [
+            "### Samples of the look and the motion, seed 0",
+            "",
+            *put_sheets(out, options.page),
+        ]
         put_tables(options.page, f"{text}\n" + "\n".join(shown), begin=BEGIN, end=END)
     sys.exit(1 if failed else 0)
 

@@ -133,7 +133,9 @@ def _list_preset(tree: dict[str, Any]) -> tuple[str, frozenset[Key]]:
         plan = plan_for(tree, FAMILY)
     except ValueError:
         plan = None
-    return (plan.name, frozenset(each.key for each in plan.settings)) if plan else ("", frozenset())
+    if plan is None:
+        return "", frozenset()
+    return plan.name, frozenset(setting.key for setting in plan.settings)
 
 
 def _replace_length(tree: dict[str, Any], changes: Collection[Key]) -> None:

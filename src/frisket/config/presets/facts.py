@@ -24,6 +24,8 @@ class ModelFacts:
 
 def describe_family(family: Any) -> dict[str, Any]:
     """A family of the shelf as one entry of `families.json`."""
+    likes = {name: variant.like or name for name, variant in family.variants.items()}
+    routing = {name: _can_route(family, name) for name in dict.fromkeys(likes.values())}
     return {
         "default": family.default,
         "words": {
@@ -34,7 +36,7 @@ def describe_family(family: Any) -> dict[str, Any]:
             name: {
                 "video": variant.video,
                 "sees": variant.sees,
-                "routes": _can_route(family, variant.like or name),
+                "routes": routing[likes[name]],
             }
             for name, variant in family.variants.items()
         },

@@ -46,17 +46,17 @@ def _has_masks(data: Any) -> bool:
         sets = _DATA.validate_python(data)
     except ValidationError:
         return True
-    return any(each.masks.source != "none" for each in sets)
+    return any(entry.masks.source != "none" for entry in sets)
 
 
 def lay_under(tree: Mapping[str, Any], plan: PresetPlan) -> dict[str, Any]:
     """The parsed config with every value of the preset that it does not give itself."""
-    laid: dict[str, Any] = dict(tree)
+    config: dict[str, Any] = dict(tree)
     if any(setting.key[0] == "regions" for setting in plan.settings):
-        laid.setdefault("regions", dict(REGIONS))
+        config.setdefault("regions", dict(REGIONS))
     for setting in plan.settings:
-        _lay(laid, setting.key, setting.value)
-    return laid
+        _lay(config, setting.key, setting.value)
+    return config
 
 
 def _lay(table: dict[str, Any], key: tuple[str, ...], value: Any) -> None:

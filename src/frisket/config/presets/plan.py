@@ -39,16 +39,16 @@ class PresetPlan:
 
     def find(self, key: tuple[Any, ...]) -> PresetSetting | None:
         """The setting of a key, or of what it stands in."""
-        return next((each for each in self.settings if key[: len(each.key)] == each.key), None)
+        return next((entry for entry in self.settings if key[: len(entry.key)] == entry.key), None)
 
-    def sets(self, key: PresetKey, value: Any) -> bool:
+    def has_value(self, key: PresetKey, value: Any) -> bool:
         """Whether it sets `key` to `value`."""
-        return any((each.key, each.value) == (key, value) for each in self.settings)
+        return any((entry.key, entry.value) == (key, value) for entry in self.settings)
 
     def tell_left_out(self) -> Iterator[str]:
-        """One sentence a reason: "routing.background: pocket image has no blocks that ..."."""
+        """One sentence a reason: "preset style leaves out swap.rate: no data set has masks"."""
         for reason in dict.fromkeys(reason for _, reason in self.left_out):
-            keys = [".".join(key) for key, why in self.left_out if why == reason]
+            keys = [".".join(key) for key, lack in self.left_out if lack == reason]
             yield f"preset {self.name} leaves out {', '.join(keys)}: {reason}"
 
 
@@ -66,8 +66,8 @@ def describe_preset(name: str) -> str:
 def plan_preset(name: str, model: ModelFacts | None, *, masks: bool) -> PresetPlan:
     """What the preset `name` sets for a model, where data sets have masks or have none.
 
-    KeyError for a name that there is not. ValueError for a model it has no meaning for. A model that
-    is not known takes what every model can do; its name is refused elsewhere.
+    KeyError for a name that there is not. ValueError for a model it has no meaning for. A model
+    that is not known takes what every model can do; its name is refused elsewhere.
     """
     preset = _read_presets()[name]
     if preset.get("of") == "video" and model is not None and not model.video:
@@ -95,7 +95,7 @@ def _find_lack(need: str, model: ModelFacts | None, masks: bool) -> str:
         return "" if masks else "no data set has masks"
     if model is None:
         return "the model is not known"
-    met, lack = {
+    is_met, lack = {
         "routes": (model.routes, "has no blocks that tokens can pass by"),
         "words": (model.sees == "nothing", "paints nothing from words alone"),
         "first_frame": (model.sees == "first_frame", "is shown no first frame"),
@@ -104,7 +104,7 @@ def _find_lack(need: str, model: ModelFacts | None, masks: bool) -> str:
             "is shown the picture it edits, which would still hold the old background",
         ),
     }[need]
-    return "" if met else f"{model.label} {lack}"
+    return "" if is_met else f"{model.label} {lack}"
 
 
 @cache

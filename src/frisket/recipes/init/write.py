@@ -130,7 +130,7 @@ def _build_document(
     document["regions"] = _build_regions(scan)
     if scan.masks.kind != "none":
         document["losses"] = _build_losses(variant)
-        if variant.sees != "pictures" and not (plan and plan.sets(("swap", "rate"), 0.0)):
+        if variant.sees != "pictures" and not (plan and plan.has_value(("swap", "rate"), 0.0)):
             document["swap"] = _build_swap(scan, suggested, variant)
     document["lora"] = _build_table({"rank": 16}, {"rank": "size of the update: 4 to 64"})
     document["optimizer"] = _build_table(

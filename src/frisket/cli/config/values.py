@@ -27,11 +27,11 @@ def explain(
     ] = None,
 ) -> None:
     """Show every setting in force, where it comes from, and what a preset has measured for it."""
-    from frisket.recipes.explain import explain as run
-    from frisket.recipes.explain import write_lines, write_toml
+    from frisket.recipes.provenance.values import explain_config
+    from frisket.recipes.provenance.write import write_lines, write_toml
 
     settings = [f"preset={preset}"] if preset else []
-    explanation = run(named or config, [*settings, *(overrides or ())])
+    explanation = explain_config(named or config, [*settings, *(overrides or ())])
     if output is None:
         for line in write_lines(explanation):
             typer.echo(escape_controls(line))

@@ -1,12 +1,9 @@
 """`frisket explain`: the whole configuration in force, and where each value of it comes from."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-import tomlkit
 
 from frisket.config.load import check, read
 from frisket.config.presets.lay import plan_for
@@ -16,7 +13,7 @@ from frisket.config.tree import FAMILY, Config, Data
 from frisket.families.base import FAMILIES
 
 SourceKind = Literal["default", "preset", "file", "command line", "model"]
-OWN = {  # what is empty takes the variant's own: section and key, and what the variant calls it
+OF_VARIANT = {  # of what is empty: section and key, and what the variant calls it
     ("preview", "steps"): "steps",
     ("preview", "guidance"): "guidance",
     ("preview", "width"): "width",
@@ -45,7 +42,7 @@ class Explanation:
     notes: tuple[str, ...]
 
 
-def explain(path: Path, overrides: Sequence[str] = ()) -> Explanation:
+def explain_config(path: Path, overrides: Sequence[str] = ()) -> Explanation:
     """Read and check a config file with `a.b=c` overrides, and say where each value comes from.
 
     Raises ConfigError as `frisket train` would. Reads no weights and no data.
@@ -80,17 +77,16 @@ def _is_table(value: Any) -> bool:
 def _explain_value(
     config: Config, key: Key, value: Any, origin: Origin, plan: PresetPlan | None
 ) -> ExplainedValue:
-    source = find_source(origin, key)
-    usual = _find_default(key)
-    written, exact = source
-    if written in ("file", "command line") and (exact or value != usual):
-        return ExplainedValue(key, value, written, origin.where(key))
+    default = _find_default(key)
+    source, exact = find_source(origin, key)
+    if source in ("file", "command line") and (exact or value != default):
+        return ExplainedValue(key, value, source, origin.where(key))
     setting = plan.find(key) if plan else None
-    if written == "preset" and setting is not None:
+    if source == "preset" and setting is not None:
         see = f" ({setting.link})" if setting.link else ""
         return ExplainedValue(key, value, "preset", f"preset {plan.name}: {setting.reason}{see}")
-    if (own := _find_own(config, key, value)) is not None:
-        return ExplainedValue(key, value, "model", f"the model's own: {own}")
+    if (variant_value := _find_own(config, key, value)) is not None:
+        return ExplainedValue(key, value, "model", f"the model's own: {variant_value}")
     return ExplainedValue(key, value, "default", "default")
 
 
@@ -107,7 +103,7 @@ def find_source(origin: Origin, key: Key) -> tuple[SourceKind, bool]:
     for size in range(len(key), 0, -1):
         part = key[:size]
         for source, keys in places:
-            table = any(len(each) > size and each[:size] == part for each in keys)
+            table = any(len(other) > size and other[:size] == part for other in keys)
             if part in keys and (size == len(key) or not table):
                 return source, size == len(key)
     return "default", False
@@ -138,48 +134,5 @@ def _find_own(config: Config, key: Key, value: Any) -> Any:
         return f"{variant.width} x {variant.height}"
     if key[0] == "data" and key[2:] in (("frames",), ("fps",)):
         return f"{getattr(variant, str(key[2])):g}"
-    attribute = OWN.get((str(key[0]), str(key[-1]))) if len(key) == 2 else None
+    attribute = OF_VARIANT.get((str(key[0]), str(key[-1]))) if len(key) == 2 else None
     return None if attribute is None else getattr(variant, attribute)
-
-
-def write_lines(explanation: Explanation) -> Iterator[str]:
-    """For a terminal: what was left out, then every value with its source behind it."""
-    yield from (f"# {note}" for note in explanation.notes)
-    section: Key = ()
-    for each in explanation.values:
-        if each.key[:-1] != section:
-            section = each.key[:-1]
-            yield ""
-            yield f"[{'.'.join(map(str, section))}]"
-        value = "(empty)" if each.value is None else json.dumps(each.value, ensure_ascii=False)
-        yield f"{f'{each.key[-1]} = {value}':<44} # {each.comment}"
-
-
-def write_toml(explanation: Explanation) -> str:
-    """As a config file of the same configuration, paths in full, each value with its source."""
-    document = tomlkit.document()
-    for note in explanation.notes:
-        document.add(tomlkit.comment(note))
-    for each in explanation.values:
-        if each.value is not None:
-            _put(document, each)
-    return tomlkit.dumps(document)
-
-
-def _put(document: Any, each: ExplainedValue) -> None:
-    """Set one value in its table, which is made where it is not there."""
-    table = document
-    for part, following in zip(each.key[:-1], each.key[1:], strict=True):
-        if isinstance(part, int):
-            while len(table) <= part:
-                table.append(tomlkit.table())
-            table = table[part]
-            continue
-        if part not in table:
-            table.add(part, tomlkit.aot() if isinstance(following, int) else tomlkit.table())
-        table = table[part]
-    name = str(each.key[-1])
-    item = tomlkit.item(each.value)
-    if not isinstance(each.value, Mapping):
-        item.comment(each.comment)
-    table.add(name, item)
