@@ -82,7 +82,7 @@ def _explain_value(
     if source in ("file", "command line") and (exact or value != default):
         return ExplainedValue(key, value, source, origin.where(key))
     setting = plan.find(key) if plan else None
-    if source == "preset" and setting is not None:
+    if source == "preset" and plan is not None and setting is not None:
         see = f" ({setting.link})" if setting.link else ""
         return ExplainedValue(key, value, "preset", f"preset {plan.name}: {setting.reason}{see}")
     if (variant_value := _find_own(config, key, value)) is not None:
