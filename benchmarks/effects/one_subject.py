@@ -37,7 +37,13 @@ CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
     "attention": (*SWAP, *ATTENTION),
     "tlora": (*SWAP, *T_LORA),
     "best": (*SWAP, *ATTENTION, *T_LORA),
+    # The `character` preset is `swap`; these take one part of it away, or change one.
+    "no-prior": (MASKS, "swap.rate=0.5"),
+    "early": (*SWAP, 'timesteps.emphasis="content"'),
+    "late": (*SWAP, 'timesteps.emphasis="style"'),
+    "rank-4": (*SWAP, "lora.rank=4"),
 }
+ABLATIONS = ("no-prior", "early", "late", "rank-4")
 COLUMNS = ("leak", "fidelity", "found", "drift", "phantom", "stray")
 BASELINES = {
     "unmasked": "mask",
@@ -47,6 +53,7 @@ BASELINES = {
     "attention": "swap",
     "tlora": "swap",
     "best": "swap",
+    **dict.fromkeys(ABLATIONS, "swap"),
 }
 
 

@@ -6,7 +6,8 @@ from frisket.cli import app as app_module
 
 COMMON = {"--set"}
 COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGELOG.md
-    "init": {"folder", "--output", "--family", "--variant"},
+    "init": {"folder", "--output", "--family", "--variant", "--preset"},
+    "explain": {"config", "--config", "--preset", "--output"} | COMMON,
     "doctor": {"config", "--config"} | COMMON,
     "prepare": {"config", "--config"} | COMMON,
     "inspect": {

@@ -31,7 +31,7 @@ def test_the_report_holds_every_seed_and_does_not_hide_what_failed(tmp_path: Pat
         ("no_mask", 0): result(0.8, 0.0, 0.2),
         ("mask", 0): result(0.02, 0.1, 0.1),
         ("mask_prior", 0): result(0.02, 0.1, 0.09),
-        ("mask_prior_swap", 0): result(0.01, 0.9, 0.05),
+        ("character", 0): result(0.01, 0.9, 0.05),
     }
     results = made | {(name, 1): value for (name, _), value in made.items()}
     write_report(
@@ -57,7 +57,7 @@ def test_claims_are_the_ones_fixed_beforehand() -> None:
     assert write_verdict(means).startswith("The mask was not shown to work")
     means["no_mask"]["leak"] = 0.4
     means["mask_prior"]["drift"] = 0.06
-    means["mask_prior_swap"]["found"] = 0.8
+    means["character"]["found"] = 0.8
     assert [claim.met for claim in judge_claims(means)] == [True, True, True]
     assert write_verdict(means).startswith("The mask worked")
 

@@ -19,7 +19,6 @@ from frisket.cli import (
     evaluate,
     generate,
     import_,
-    init,
     inspect,
     pack,
     prepare,
@@ -27,6 +26,7 @@ from frisket.cli import (
     reference,
     train,
 )
+from frisket.cli.config import init, values
 from frisket.cli.masks import command as command_module
 from frisket.cli.options import Command, escape_controls, show_bar
 from frisket.cli.report.event_file import (
@@ -112,6 +112,7 @@ def _start(
 
 # In the order of `frisket --help`.
 app.command("init")(init.init)
+app.command("explain", cls=Command)(values.explain)
 app.command("doctor", cls=Command)(doctor.doctor)
 app.command("prepare", cls=Command)(prepare.prepare)
 app.command("inspect", cls=Command)(inspect.inspect)

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from frisket.config.error_messages import explain, or_all, problem
 from frisket.config.label_map import with_legends
+from frisket.config.presets.lay import plan_for
 from frisket.config.provenance import (
     ConfigError,
     Key,
@@ -21,7 +22,7 @@ from frisket.config.provenance import (
     lines_of,
     override,
 )
-from frisket.config.tree import Config, Section
+from frisket.config.tree import FAMILY, Config, Section
 from frisket.config.variant_checks import optimizer_problems, variant_problems
 from frisket.disk.untrusted import BadText, cut, parse_toml, read_text, show
 from frisket.media.paths import expand_home
@@ -85,7 +86,8 @@ def read_layers(
     _replace_length(tree, {**overridden, **options})
     for key, (value, _) in options.items():
         lay_option(tree, key, value)
-    origin = Origin(path, lines, overridden, {key: text for key, (_, text) in options.items()})
+    texts = {key: text for key, (_, text) in options.items()}
+    origin = Origin(path, lines, overridden, texts, _list_preset(tree))
     try:
         config = model.model_validate(tree)
     except ValidationError as error:
@@ -123,6 +125,17 @@ def read_both(
     except ValidationError as error:
         texts = Origin(options={key: text for key, (_, text) in typed.items()})
         raise explain(error, tree, texts) from error
+
+
+def _list_preset(tree: dict[str, Any]) -> tuple[str, frozenset[Key]]:
+    """The preset a parsed config names, and the keys it sets; one that cannot be sets none."""
+    try:
+        plan = plan_for(tree, FAMILY)
+    except ValueError:
+        plan = None
+    if plan is None:
+        return "", frozenset()
+    return plan.name, frozenset(setting.key for setting in plan.settings)
 
 
 def _replace_length(tree: dict[str, Any], changes: Collection[Key]) -> None:

@@ -50,6 +50,7 @@ class Origin:
     lines: dict[Key, int] = field(default_factory=dict)
     overrides: dict[Key, str] = field(default_factory=dict)  # what stood behind `--set`
     options: dict[Key, str] = field(default_factory=dict)  # options of their own: "--cut 0.4"
+    preset: tuple[str, frozenset[Key]] = ("", frozenset())  # its name, and what it sets
 
     def where(self, key: Key) -> str:
         """The place a reader looks at: `run.toml line 12`, `--set lora.rank=0`, `--cut 2`."""
@@ -62,6 +63,8 @@ class Origin:
                     return f"--set {cut(text, WIDTH)}"
             if part in self.lines:
                 return f"{self.name} line {self.lines[part]}"
+            if part in self.preset[1]:
+                return f"preset {self.preset[0]} ({self.where(('preset',))})"
         return self.name
 
     def find_line(self, key: Key) -> int | None:

@@ -60,6 +60,7 @@ def reference(model: type[Config] = Config) -> str:
         if entry.get("type") == "array":
             title, inner = f"[[{name}]]", _model(entry["items"], document)
         if inner is None:
+            title = title if "object" in str(entry) else name
             parts.append(f"## `{title}`\n\n{_plain(entry.get('description', ''))}\n")
             parts.append(f"Type: {_cell(_type(entry, document))}. Default: {_default(entry)}.\n")
             continue

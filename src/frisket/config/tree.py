@@ -22,6 +22,7 @@ from frisket.config.data import (
 )
 from frisket.config.lora import Lora
 from frisket.config.maskgen import MaskGeneration
+from frisket.config.presets.lay import lay_under, plan_for
 from frisket.config.timesteps import Noise, Timesteps
 
 __all__ = ["Config", "Data", "Lora", "MaskSource", "Preview", "Run", "Section"]
@@ -294,6 +295,9 @@ class Run(Section):
 class Config(Section):
     """A Frisket project. Paths are relative to the config file."""
 
+    preset: Literal["", "character", "object", "style", "motion"] = ""
+    """Settings that were measured, under whatever the file says itself (docs/presets); `frisket
+    explain` shows them. Stands above all sections; empty is the defaults."""
     model: Model = Model()
     data: tuple[Data, ...] = ()
     regions: dict[str, Annotated[float, Field(ge=0)] | NamedRegion] = Field(
@@ -316,6 +320,13 @@ class Config(Section):
     preview: Preview = Preview()
     run: Run = Run()
     maskgen: MaskGeneration = MaskGeneration()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lay_preset(cls, tree: Any) -> Any:
+        """What the file says over what its preset says over the defaults."""
+        plan = plan_for(tree, FAMILY) if isinstance(tree, dict) else None
+        return lay_under(tree, plan) if plan else tree
 
     @model_serializer(mode="wrap")
     def _leave_out_masks(self, write: Any) -> dict[str, Any]:

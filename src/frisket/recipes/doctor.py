@@ -15,7 +15,9 @@ from packaging.requirements import Requirement
 
 from frisket import __version__
 from frisket.config.load import ConfigError, check, read
-from frisket.config.tree import Config, Run
+from frisket.config.presets.lay import plan_for
+from frisket.config.presets.plan import describe_preset
+from frisket.config.tree import FAMILY, Config, Run
 
 _Verdict = Literal["ok", "note", "missing"]
 GIB = 2**30
@@ -52,6 +54,7 @@ def doctor(path: Path | None = None, overrides: Sequence[str] = ()) -> list[Diag
             config, origin = read(path, overrides)
             check(config, origin)
             findings.append(Diagnosis("ok", "config", f"{path} is understood"))
+            findings += _check_preset(config)
             findings += _check_config(config)
         except ConfigError as error:
             fix = f"mend it, then `frisket doctor {path}`"
@@ -60,6 +63,17 @@ def doctor(path: Path | None = None, overrides: Sequence[str] = ()) -> list[Diag
     findings += _check_folder("output", run.output)
     findings += _check_folder("cache", run.cache)
     return findings
+
+
+def _check_preset(config: Config) -> Iterator[Diagnosis]:
+    """The preset a config names, and what of it the model or the data set cannot do."""
+    plan = plan_for(config.model_dump(mode="json"), FAMILY)
+    if plan is None:
+        return
+    message = f"{plan.name}: {describe_preset(plan.name)} (`frisket explain` shows its values)"
+    yield Diagnosis("ok", "preset", message)
+    for line in plan.tell_left_out():
+        yield Diagnosis("note", "preset", line)
 
 
 def _list_requirements(extra: str = "") -> list[Requirement]:

@@ -34,7 +34,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "no_mask": (),
     "mask": (MASKS,),
     "mask_prior": (MASKS, PRIOR),
-    "mask_prior_swap": (MASKS, PRIOR, "swap.rate=0.5"),
+    "character": (MASKS, 'preset="character"'),
 }
 CONFIG = """\
 # The quick start's run; `frisket train frisket.toml` repeats it by hand.
@@ -44,14 +44,14 @@ device = "cpu"
 
 [[data]]
 clips = "clips"
-# masks = "masks"    the four variants differ in this line, [losses] prior and [swap] rate
+# masks = "masks"    the four variants differ in this line and in [losses] prior; the last has
+# preset = "character" above all sections instead: prior, swap and the rest as measured
 
 [regions]
 subject = 1.0
 background = 0.0
 
 [swap]
-rate = 0.0
 variants = 16
 prompts = [
 {prompts}

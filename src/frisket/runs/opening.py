@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import torch
 from huggingface_hub import try_to_load_from_cache
 
-from frisket.config.tree import Config
+from frisket.config.presets.lay import plan_for
+from frisket.config.tree import FAMILY, Config
 from frisket.families.base import FAMILIES
 from frisket.families.listing import Size, size_of
 from frisket.runs.prepare import source_of
@@ -20,6 +21,9 @@ def opening(config: Config) -> Iterator[str]:
     card = family.variants[source.variant]
     device = source.device
     yield f"{family.name} {source.variant} on {_describe_device(device)}"
+    if plan := plan_for(config.model_dump(mode="json"), FAMILY):
+        yield f"preset {plan.name}, under what the config says itself (`frisket explain`)"
+        yield from plan.tell_left_out()
     hub = source.path or card.repo
     fetched = source.local is None and hub.count("/") == 1
     size = size_of(family, source.variant) if fetched or device == "cpu" else None

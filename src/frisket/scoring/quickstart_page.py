@@ -21,7 +21,7 @@ TITLES = {
     "no_mask": "no mask",
     "mask": "mask",
     "mask_prior": "mask + prior",
-    "mask_prior_swap": "mask + prior + background swap",
+    "character": 'preset "character": mask + prior + background swap',
 }
 VARIANTS = tuple(name for name in TITLES if name != "base")  # in the order of the page
 COLUMNS = (
@@ -134,7 +134,7 @@ def judge_claims(mean: Mapping[str, Mapping[str, float]]) -> list[Claim]:
     """What the quick start is to show; fixed before any result was looked at."""
     leaks = mean["no_mask"]["leak"] / max(mean["mask"]["leak"], 1e-6)
     cut = 1 - mean["mask_prior"]["drift"] / mean["mask"]["drift"]
-    hit_rate = mean["mask_prior_swap"]["found"]
+    hit_rate = mean["character"]["found"]
     return [
         Claim(
             "Without a mask the background leaks at least 4x as much as with one.",
@@ -157,7 +157,7 @@ def judge_claims(mean: Mapping[str, Mapping[str, float]]) -> list[Claim]:
 def write_verdict(mean: Mapping[str, Mapping[str, float]]) -> str:
     """One line a beginner understands; it praises nothing that was not shown."""
     leaks = mean["no_mask"]["leak"] / max(mean["mask"]["leak"], 1e-6)
-    alone, full = mean["mask"]["found"], mean["mask_prior_swap"]["found"]
+    alone, full = mean["mask"]["found"], mean["character"]["found"]
     worked = "The mask worked" if leaks >= 4 else "The mask was not shown to work"
     return (
         f"{worked}: without it the background was learnt {leaks:.1f}x as much. The mask alone finds"

@@ -11,6 +11,8 @@ from tomlkit.items import InlineTable, Table
 from frisket.config.composites.tables import Swap
 from frisket.config.data import PRESETS
 from frisket.config.load import ConfigError, check, read
+from frisket.config.presets.facts import find_facts
+from frisket.config.presets.plan import PresetPlan, list_presets, plan_preset
 from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, Variant
 from frisket.families.suggestions import Suggestions
@@ -20,6 +22,7 @@ from frisket.media.folders.rejecting import list_place
 from frisket.media.manifest import is_manifest
 from frisket.recipes.init.model_choice import ModelChoice, Recipe, choose, find_recipe, measure_card
 from frisket.recipes.init.model_tables import build_memory, build_model, suggest_precision
+from frisket.recipes.init.preset_values import name_preset, write_values
 from frisket.registry import suggest
 
 UNNAMED = "a photo of sks"  # where no caption names the subject
@@ -30,13 +33,16 @@ Look at the masks first: frisket inspect {name}
 then: frisket train {name}"""
 
 
-def init(folder: Path, output: Path, *, family: str = "", variant: str = "") -> list[str]:
+def init(
+    folder: Path, output: Path, *, family: str = "", variant: str = "", preset: str = ""
+) -> list[str]:
     """Write a config for the clips, masks and captions under `folder`; returns what was found.
 
     `family` empty takes what suits the clips and fits the card at hand (`model_choice`); `variant`
-    empty the family's first that makes what the clips are. Raises
-    ConfigError where `output` exists or there is no such family or variant, and the errors of
-    `scan_dataset`.
+    empty the family's first that makes what the clips are. `preset` is written in full, each value
+    with its reason. Raises
+    ConfigError where `output` exists, where there is no such family, variant or preset, or the
+    preset has no meaning for them, and the errors of `scan_dataset`.
     """
     if output.exists() or output.is_symlink():
         raise ConfigError(f"{output} exists and is not overwritten; name another file with -o")
@@ -51,9 +57,21 @@ def init(folder: Path, output: Path, *, family: str = "", variant: str = "") -> 
         variants = list(FAMILIES.load(family).variants)
         raise ConfigError(f"{family} has no variant {name!r}{suggest(name, variants)}")
     recipe = choice.recipe or find_recipe(family, name, room)
-    text = tomlkit.dumps(_build_document(scan, family, name, output, recipe))
-    _write(output, text)
-    return [*_summarise(scan, family, name), *choice.messages]
+    plan = _plan_preset(preset, family, name, scan) if preset else None
+    document = _build_document(scan, family, name, output, recipe, plan)
+    _write(output, tomlkit.dumps(document))
+    left_out = plan.tell_left_out() if plan else ()
+    return [*_summarise(scan, family, name), *left_out, *choice.messages]
+
+
+def _plan_preset(preset: str, family: str, variant: str, scan: DatasetScan) -> PresetPlan:
+    if preset not in list_presets():
+        raise ConfigError(f"no preset is named {preset!r}{suggest(preset, list(list_presets()))}")
+    try:
+        masks = scan.masks.kind != "none"
+        return plan_preset(preset, find_facts(family, variant), masks=masks)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _choose_variant(scan: DatasetScan, variants: Mapping[str, Variant]) -> str:
@@ -91,13 +109,20 @@ def _summarise(scan: DatasetScan, family: str, variant: str) -> list[str]:
 
 
 def _build_document(
-    scan: DatasetScan, family: str, name: str, output: Path, recipe: Recipe | None
+    scan: DatasetScan,
+    family: str,
+    name: str,
+    output: Path,
+    recipe: Recipe | None,
+    plan: PresetPlan | None,
 ) -> tomlkit.TOMLDocument:
     shelf = FAMILIES.load(family)
     variant, suggested = shelf.variants[name], shelf.suggestions
     document = tomlkit.document()
     for line in HEAD.format(name=output.name).splitlines():
         document.add(tomlkit.comment(line))
+    if plan:
+        name_preset(document, plan)
     document["model"] = build_model(family, name)
     data = tomlkit.aot()
     data.append(_build_data(scan, variant, output.absolute().parent, recipe))
@@ -105,7 +130,7 @@ def _build_document(
     document["regions"] = _build_regions(scan)
     if scan.masks.kind != "none":
         document["losses"] = _build_losses(variant)
-        if variant.sees != "pictures":
+        if variant.sees != "pictures" and not (plan and plan.has_value(("swap", "rate"), 0.0)):
             document["swap"] = _build_swap(scan, suggested, variant)
     document["lora"] = _build_table({"rank": 16}, {"rank": "size of the update: 4 to 64"})
     document["optimizer"] = _build_table(
@@ -117,6 +142,8 @@ def _build_document(
         document["memory"] = limits
     run = {"output": f"runs/{_make_slug(scan.clips)}", "steps": 1500, "batch": 1, "seed": 0}
     document["run"] = _build_table({**run, **suggest_precision(suggested)}, {})
+    if plan:
+        write_values(document, plan)
     return document
 
 

@@ -1,0 +1,1 @@
+"""The presets' scenarios on the pocket world: a look, and a motion (docs/effects.md)."""

@@ -1,0 +1,1 @@
+"""Commands about a config file: it is written, and explained."""

@@ -1,0 +1,1 @@
+"""Presets: settings that were measured, laid over the defaults and under the file."""
