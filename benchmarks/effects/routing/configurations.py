@@ -35,7 +35,7 @@ CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
     "half": ("routing.background=0.5", *ROUTED),
     "quarter": ("routing.background=0.25", *ROUTED),
     "tenth": ("routing.background=0.1", *ROUTED),
-    "none": ("routing.background=0.0", *ROUTED),
+    "twentieth": ("routing.background=0.05", *ROUTED),
     "always": (
         "routing.background=0.25",
         "routing.full_step_probability=0.0",
