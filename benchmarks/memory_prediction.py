@@ -114,7 +114,7 @@ def built(config: Any) -> Any:
     foretold.choose_trained(denoiser, config, family)
     memory_plan.apply(denoiser, memory, device="cpu")
     tiny = family.tiny(config.model.variant)
-    size, count = foretold._size(config, card), config.run.batch
+    size, count = foretold.find_size(config, card), config.run.batch
     clip = torch.zeros(1, 3, *size)
     pictures = [shapes.picture(size)] if card.sees == "pictures" else []
     given = dict(family.embed(tiny.text, [shapes.CAPTION], [pictures] if pictures else ()))

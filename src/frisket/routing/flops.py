@@ -310,8 +310,7 @@ def _count_attention(
         pair * (fixed * keys_each + each * keys_fixed),
         pair * each * keys_each,
     )
-    trained = any(tensor.requires_grad for tensor in (query, key, value))
-    recorder.add(cost, "attention", recorder.backward * trained)
+    recorder.add(cost, "attention", recorder.backward * result.requires_grad)
 
 
 _COUNTED: dict[str, Callable[..., None]] = {

@@ -82,17 +82,23 @@ def make_routing(config: Config, family: Family, denoiser: nn.Module) -> TokenRo
     variant = family.variants[variant_of(config)]
     return TokenRouting(
         router=Router(denoiser, routes, family.streams, options.start, options.end),
-        select=BackgroundSelection(
-            background=options.background,
-            dilate=options.dilate,
-            max_kept=options.max_kept,
-            multiple=options.multiple,
-        ),
+        select=make_selection(config),
         patch=routes.find_patch(first(denoiser)),
         seed=config.run.seed,
         full_step_probability=options.full_step_probability,
         full_from=options.full_from,
         first_frame=variant.sees == "first_frame",
+    )
+
+
+def make_selection(config: Config) -> BackgroundSelection:
+    """The rule by which tokens are kept."""
+    options = config.routing
+    return BackgroundSelection(
+        background=options.background,
+        dilate=options.dilate,
+        max_kept=options.max_kept,
+        multiple=options.multiple,
     )
 
 
