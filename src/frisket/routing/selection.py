@@ -76,8 +76,8 @@ class BackgroundSelection:
         total = required.shape[1]
         draws = torch.rand(required.shape, generator=generator)
         needs = required.sum(1)
-        wanted = needs + torch.ceil(self.background * (total - needs) - 1e-6).long()
-        rounded = -(-max(1, int(wanted.max())) // self.multiple) * self.multiple
+        carried = needs + torch.ceil(self.background * (total - needs) - 1e-6).long()
+        rounded = -(-max(1, int(carried.max())) // self.multiple) * self.multiple
         count = min(total, rounded)
         if count > self.max_kept * total:
             return None
@@ -86,12 +86,12 @@ class BackgroundSelection:
         # Of the M tokens not required, count - needs are drawn, each as likely as the other.
         chances = (count - needs).double() / (total - needs).clamp_min(1)
         inverse = torch.where(required, 1.0, (1 / chances)[:, None]).float()
-        kept = torch.zeros(required.shape).scatter(1, tokens, 1.0)
+        marks = torch.zeros(required.shape).scatter(1, tokens, 1.0)
         importance = torch.zeros(required.shape).scatter(1, tokens, inverse.gather(1, tokens))
         return TokenSelection(
             tokens=tokens.to(weights.device),
             grid=grid,
-            kept=spread_tokens(kept, grid, patch).to(weights.device),
+            kept=spread_tokens(marks, grid, patch).to(weights.device),
             importance=spread_tokens(importance, grid, patch).to(weights.device),
         )
 

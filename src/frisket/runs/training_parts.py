@@ -47,8 +47,8 @@ def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
     A model of several experts trains each batch within the range of one of those asked for.
     """
     options = config.timesteps
-    own = {"density", "mean", "std", "shift", "experts", "weighting", "min_snr"}
-    fixed = options.model_dump(exclude=own)
+    own_options = {"density", "mean", "std", "shift", "experts", "weighting", "min_snr"}
+    fixed = options.model_dump(exclude=own_options)
     return TimestepSampler(
         density=options.density or variant.density,
         mean=variant.mean if options.mean is None else options.mean,
