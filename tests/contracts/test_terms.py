@@ -1,6 +1,7 @@
 """What every loss term promises, whichever it is."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from frisket.losses.base import (
     LossTerm,
     Step,
 )
+from frisket.routing.selection import TokenSelection
+from frisket.training.token_routing import silence
 
 WATCHING = [name for name in TERMS.names() if ATTENTION in TERMS.load(name)().needs]
 
@@ -145,6 +148,67 @@ def test_the_target_and_the_prior_are_not_taught(term, frames):
     term(step).sum().backward()
     for given in (step.prior, step.target):
         assert given.grad is None or not given.grad.any()
+
+
+def list_draws(step: Step) -> tuple[Tensor, list[Tensor]]:
+    """Four cells of each sample that weigh nothing, and every draw of two of them: b 1 f h w."""
+    chosen = torch.zeros_like(step.weights)
+    places = [row.flatten().eq(0).nonzero()[:4, 0] for row in step.weights]
+    draws = []
+    for pair in combinations(range(4), 2):
+        draw = torch.zeros_like(step.weights)
+        for row, cells in enumerate(places):
+            draw[row].view(-1)[cells[list(pair)]] = 1
+            chosen[row].view(-1)[cells] = 1
+        draws.append(draw)
+    return chosen, draws
+
+
+def leave_out(step: Step, chosen: Tensor, draw: Tensor) -> Step:
+    """Of the chosen cells those of the draw alone went through: half of them, each as likely."""
+    kept = torch.where(chosen > 0, draw, 1.0)
+    selection = TokenSelection(
+        tokens=torch.zeros(3, 1, dtype=torch.long),
+        grid=(1, 1, 1),
+        kept=kept,
+        importance=torch.where(chosen > 0, 2 * draw, 1.0),
+    )
+    silenced = silence(step.prediction, selection)
+    return replace(step, prediction=silenced, importance=selection.importance)
+
+
+def test_tokens_that_were_left_out_are_as_if_there_were_none(term, frames):
+    """Neither value nor gradient knows what the denoiser says there, nor what lies there."""
+    step = make(frames)
+    assert step.prior is not None
+    chosen, draws = list_draws(step)
+    dropped = chosen * (1 - draws[0])
+    other = replace(
+        step,
+        prediction=(step.prediction.detach() + 7 * dropped).requires_grad_(),
+        target=step.target - 3 * dropped,
+        prior=step.prior + 5 * dropped,
+    )
+    values, gradients = [], []
+    for each in (step, other):
+        values.append(term(leave_out(each, chosen, draws[0])))
+        (given,) = torch.autograd.grad(values[-1].sum(), each.prediction)
+        gradients.append(given)
+    assert torch.equal(*values)
+    assert torch.equal(*gradients)
+    assert not (gradients[0] * dropped).any()
+    assert gradients[0].any()
+
+
+def test_the_mean_over_all_draws_of_tokens_is_the_whole(term, frames):
+    step = make(frames)
+    chosen, draws = list_draws(step)
+    values, gradients = [], []
+    for draw in draws:
+        values.append(term(leave_out(step, chosen, draw)))
+        gradients.append(torch.autograd.grad(values[-1].sum(), step.prediction)[0])
+    torch.testing.assert_close(torch.stack(values).mean(0), term(step))
+    torch.testing.assert_close(torch.stack(gradients).mean(0), gradient(term, step))
 
 
 def test_another_grid_is_refused_not_broadcast(term):
