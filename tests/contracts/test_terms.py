@@ -9,6 +9,7 @@ from torch import Tensor
 
 from frisket.losses.base import (
     ATTENTION,
+    LEFT_OUT,
     NEEDS,
     TERMS,
     AttentionMaps,
@@ -20,11 +21,18 @@ from frisket.routing.selection import TokenSelection
 from frisket.training.token_routing import silence
 
 WATCHING = [name for name in TERMS.names() if ATTENTION in TERMS.load(name)().needs]
+RESTORING = [name for name in TERMS.names() if LEFT_OUT in TERMS.load(name)().needs]
 
 
-@pytest.fixture(params=[name for name in TERMS.names() if name not in WATCHING])
+@pytest.fixture(params=[name for name in TERMS.names() if name not in (*WATCHING, *RESTORING)])
 def term(request: pytest.FixtureRequest) -> LossTerm:
-    """The term with its defaults; those that watch attention have tests of their own below."""
+    """The term with its defaults; those that look elsewhere have tests of their own below."""
+    return TERMS.load(request.param)()
+
+
+@pytest.fixture(params=RESTORING)
+def restoring(request: pytest.FixtureRequest) -> LossTerm:
+    """A term that is taught where tokens were left out, with its defaults."""
     return TERMS.load(request.param)()
 
 
@@ -279,3 +287,61 @@ def test_attention_in_cells_handed_over_clean_is_not_taught(watching: LossTerm) 
     for gradient in torch.autograd.grad(watching(step).sum(), maps):
         assert not gradient[:, :, 0].any()
         assert gradient[:, :, 1:].any()
+
+
+def leave_out(frames: int, *, dtype: torch.dtype = torch.float32) -> Step:
+    """A step whose middle columns were left out; tokens of 1 x 1 x 2 cells, some without weight."""
+    step = make(frames, "ones", dtype)
+    out = torch.zeros_like(step.weights)
+    out[..., 2:4] = 1
+    carried = step.weights * (1 - out)
+    weight = torch.ones_like(out)
+    weight[:, :, :, :2] = 0
+    weight[2] = 0
+    noisy = step.target * 0.3 + step.prediction.detach()
+    return replace(step, weights=carried, left_out=out * weight, noisy=noisy, patch=(1, 1, 2))
+
+
+def test_what_was_left_out_is_one_finite_float32_value_a_sample(restoring, frames):
+    for dtype in (torch.float32, torch.bfloat16):
+        value = restoring(leave_out(frames, dtype=dtype))
+        assert value.shape == (3,)
+        assert value.dtype == torch.float32
+        assert value.isfinite().all()
+        assert (value[:2] > 0).all()
+        assert value[2] == 0  # nothing of it had weight
+
+
+def test_what_was_left_out_alone_is_taught_and_only_where_it_has_weight(restoring, frames):
+    step = leave_out(frames)
+    found = gradient(restoring, step)
+    assert torch.equal((found != 0).any(1, keepdim=True), step.left_out > 0)
+
+
+def test_where_nothing_was_left_out_nothing_is_restored(restoring, frames):
+    step = replace(leave_out(frames), left_out=None)
+    assert torch.equal(restoring(step), torch.zeros(3))
+    assert not gradient(restoring, step).any()
+
+
+def test_what_was_left_out_and_handed_over_clean_carries_no_loss(restoring, frames):
+    step = leave_out(frames)
+    predicted = torch.ones_like(step.weights)
+    predicted[:, :, :, 3] = 0
+    found = gradient(restoring, replace(step, predicted=predicted))
+    assert not (found * (1 - predicted)).any()
+    assert (found * predicted).any()
+
+
+def test_what_was_left_out_of_a_sample_knows_no_other(restoring, frames):
+    step = leave_out(frames)
+    (only,) = torch.autograd.grad(restoring(step)[0], step.prediction)
+    assert only[:1].any()
+    assert not only[1:].any()
+
+
+def test_what_the_model_was_handed_is_not_taught(restoring, frames):
+    step = leave_out(frames)
+    step = replace(step, noisy=step.noisy.requires_grad_())
+    restoring(step).sum().backward()
+    assert step.noisy.grad is None or not step.noisy.grad.any()

@@ -35,6 +35,12 @@ class TokenSelection:
         """Of all tokens, how many are kept."""
         return self.tokens.shape[1] / math.prod(self.grid)
 
+    @property
+    def patch(self) -> Patch:
+        """Cells of the latent grid behind one token."""
+        frames, height, width = self.kept.shape[2:]
+        return frames // self.grid[0], height // self.grid[1], width // self.grid[2]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackgroundSelection:
