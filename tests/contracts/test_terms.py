@@ -289,7 +289,7 @@ def test_attention_in_cells_handed_over_clean_is_not_taught(watching: LossTerm) 
         assert gradient[:, :, 1:].any()
 
 
-def leave_out(frames: int, *, dtype: torch.dtype = torch.float32) -> Step:
+def make_partial(frames: int, *, dtype: torch.dtype = torch.float32) -> Step:
     """A step whose middle columns were left out; tokens of 1 x 1 x 2 cells, some without weight."""
     step = make(frames, "ones", dtype)
     out = torch.zeros_like(step.weights)
@@ -304,7 +304,7 @@ def leave_out(frames: int, *, dtype: torch.dtype = torch.float32) -> Step:
 
 def test_what_was_left_out_is_one_finite_float32_value_a_sample(restoring, frames):
     for dtype in (torch.float32, torch.bfloat16):
-        value = restoring(leave_out(frames, dtype=dtype))
+        value = restoring(make_partial(frames, dtype=dtype))
         assert value.shape == (3,)
         assert value.dtype == torch.float32
         assert value.isfinite().all()
@@ -313,19 +313,19 @@ def test_what_was_left_out_is_one_finite_float32_value_a_sample(restoring, frame
 
 
 def test_what_was_left_out_alone_is_taught_and_only_where_it_has_weight(restoring, frames):
-    step = leave_out(frames)
+    step = make_partial(frames)
     found = gradient(restoring, step)
     assert torch.equal((found != 0).any(1, keepdim=True), step.left_out > 0)
 
 
 def test_where_nothing_was_left_out_nothing_is_restored(restoring, frames):
-    step = replace(leave_out(frames), left_out=None)
+    step = replace(make_partial(frames), left_out=None)
     assert torch.equal(restoring(step), torch.zeros(3))
     assert not gradient(restoring, step).any()
 
 
 def test_what_was_left_out_and_handed_over_clean_carries_no_loss(restoring, frames):
-    step = leave_out(frames)
+    step = make_partial(frames)
     predicted = torch.ones_like(step.weights)
     predicted[:, :, :, 3] = 0
     found = gradient(restoring, replace(step, predicted=predicted))
@@ -334,14 +334,14 @@ def test_what_was_left_out_and_handed_over_clean_carries_no_loss(restoring, fram
 
 
 def test_what_was_left_out_of_a_sample_knows_no_other(restoring, frames):
-    step = leave_out(frames)
+    step = make_partial(frames)
     (only,) = torch.autograd.grad(restoring(step)[0], step.prediction)
     assert only[:1].any()
     assert not only[1:].any()
 
 
 def test_what_the_model_was_handed_is_not_taught(restoring, frames):
-    step = leave_out(frames)
+    step = make_partial(frames)
     step = replace(step, noisy=step.noisy.requires_grad_())
     restoring(step).sum().backward()
     assert step.noisy.grad is None or not step.noisy.grad.any()
