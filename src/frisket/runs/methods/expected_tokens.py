@@ -106,7 +106,7 @@ def _measure_share(config: Config, variant: Variant, window: Window, patch: Patc
     weights = weights_of(config)(coverage, torch.tensor([True]))
     select = make_selection(config)
     required = select.require(weights, patch, always=_mark_first_frame(variant, weights))
-    count = select.count(required)
+    count = select.count_kept(required)
     return inf if count is None else count / required.shape[1]
 
 
