@@ -60,7 +60,7 @@ def test_a_routed_step_takes_what_is_predicted(case, benchmark, tmp_path):
     shelf.save(shelf.tiny("2.1-t2v-1.3b"), tmp_path)
     config = benchmark.config_for("wan", "2.1-t2v-1.3b", case, tmp_path)
     routed = Config.model_validate({**config.model_dump(), "routing": ROUTED})
-    predicted = predict(routed, prepare=False, kept=HALF).training
+    predicted = predict(routed, prepare=False, kept_share=HALF).training
     assert predicted == pytest.approx(benchmark.alive(routed), rel=WITHIN)
     if case != "checkpointing":  # what it keeps of a block is little either way
         assert predicted < 0.9 * predict(routed, prepare=False).training
@@ -95,15 +95,15 @@ def test_what_is_expected_of_the_masks_is_what_a_run_carries(world, tmp_path):
     result = train(config)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     kept = [json.loads(line)["kept"] for line in lines]
-    assert expected.clips == 3
-    assert expected.whole == 0
-    assert expected.routed == pytest.approx(sum(kept) / 3)  # one epoch
-    assert expected.largest == max(kept)
+    assert expected.clip_count == 3
+    assert expected.whole_share == 0
+    assert expected.routed_share == pytest.approx(sum(kept) / 3)  # one epoch
+    assert expected.largest_share == max(kept)
     two = expect_tokens(configure(world, tmp_path, run={"batch": 2}), patch)
-    assert expected.routed < two.routed < expected.largest == two.largest
+    assert expected.routed_share < two.routed_share < expected.largest_share == two.largest_share
     often = expect_tokens(configure(world, tmp_path, curve={"unmasked_probability": 0.25}), patch)
-    assert often.whole == pytest.approx(0.25)
-    assert often.routed == pytest.approx(expected.routed)
+    assert often.whole_share == pytest.approx(0.25)
+    assert often.routed_share == pytest.approx(expected.routed_share)
     cost = count_training(config)
     share = sum(cost.count_routed(each * cost.tokens, 0, 2) for each in kept) / 3 / cost.count()
     said = f"3 of 3 steps were routed, with {sum(kept) / 3:.0%} of the image's tokens; by the"
@@ -118,9 +118,9 @@ def test_a_run_is_told_its_peak_and_its_gain_before_it_begins(world, tmp_path):
     assert told.verdict == "ok"
     assert "(3 clips looked at)" in told.message
     assert "blocks 0 to 1 of" in told.message
-    assert "on average" in told.message
-    largest = expect_tokens(config, (1, 2, 2)).largest
-    assert predict_run(config, prepare=False) == predict(config, prepare=False, kept=largest)
+    assert "the full ones" not in told.message
+    largest = expect_tokens(config, (1, 2, 2)).largest_share
+    assert predict_run(config, prepare=False) == predict(config, prepare=False, kept_share=largest)
     now_and_then = {**ROUTED, "full_step_probability": 0.25}
     config = configure(world, tmp_path / "run", routing=now_and_then)
     told = report_routing(config)

@@ -79,15 +79,15 @@ class Prediction:
         return max(self.training, self.vae or 0.0, self.text or 0.0)
 
 
-def predict(config: Config, *, prepare: bool = True, kept: float = 1.0) -> Prediction:
+def predict(config: Config, *, prepare: bool = True, kept_share: float = 1.0) -> Prediction:
     """What `train` (and, with `prepare`, `prepare` before it) will take at most.
 
     The real step runs on the meta device: shapes and lifetimes are those of training, values are
-    not there. With `kept` below 1 it is a step routed by [routing] that carries this share of the
-    image's tokens. Of several experts the larger demand counts. Raises WeightsNotFound where the
-    shape of the denoiser is not known here, Unpredictable where its code asks for values.
+    not there. With `kept_share` below 1 it is a step routed by [routing] that carries this share of
+    the image's tokens. Of several experts the larger demand counts. Raises WeightsNotFound where
+    the shape of the denoiser is not known here, Unpredictable where its code asks for values.
     """
-    known = _demand(_Request.of(config, prepare=prepare, kept=kept))
+    known = _demand(_Request.of(config, prepare=prepare, kept_share=kept_share))
     resident, waiting = _place_weights(known.experts, config.memory.swap_blocks)
     state = known.trained * STATE.get(config.optimizer.name, 8.0)
     average = 4.0 * known.trained if config.optimizer.ema else 0.0
@@ -114,19 +114,19 @@ class _Request:
     key: str
     config: Config = field(compare=False)
     prepare: bool
-    kept: float
+    kept_share: float
 
     @classmethod
-    def of(cls, config: Config, *, prepare: bool, kept: float) -> "_Request":
+    def of(cls, config: Config, *, prepare: bool, kept_share: float) -> "_Request":
         """Where weights lie does not change what a step makes: one rehearsal for all depths."""
         memory = config.memory.model_copy(update={"swap_blocks": 0})
         config = config.model_copy(update={"memory": memory})
         chosen = {"model", "lora", "losses", "timesteps", "memory"}
-        chosen |= {"routing"} if kept < 1 else set()
+        chosen |= {"routing"} if kept_share < 1 else set()
         family = FAMILIES.load(config.model.family)
         size = find_size(config, family.variants[config.model.variant or family.default])
         run = (config.run.batch, config.run.precision, size)
-        return cls(f"{config.model_dump_json(include=chosen)} {run}", config, prepare, kept)
+        return cls(f"{config.model_dump_json(include=chosen)} {run}", config, prepare, kept_share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def _demand(request: _Request) -> _Demand:
     source = make_source(config, family)
     size = find_size(config, family.variants[source.variant])
     try:
-        known = _training(config, family, source, size, request.kept)
+        known = _training(config, family, source, size, request.kept_share)
         if request.prepare:
             vae = _encoding(config, family, source, size)
             known = replace(known, vae=vae, text=_embedding(family, source))
@@ -198,7 +198,7 @@ def _size_of(data: Data, variant: Variant) -> tuple[int, int, int]:
 
 
 def _training(
-    config: Config, family: Family, source: Source, size: tuple[int, int, int], kept: float
+    config: Config, family: Family, source: Source, size: tuple[int, int, int], kept_share: float
 ) -> _Demand:
     variant = family.variants[source.variant]
     denoiser = build_shapes(config, family, source)
@@ -209,7 +209,7 @@ def _training(
     )
     shape = (config.run.batch, variant.grid.channels, *variant.grid.cells(*size))
     conditioning = build_conditioning(family, source, denoiser, size, config.run.batch)
-    routed = build_routed_step(config, family, denoiser, shape, kept)
+    routed = build_routed_step(config, family, denoiser, shape, kept_share)
     peak = max(
         _rehearse(config, family, source, denoiser, name, shape, conditioning, routed)
         for name in experts_of(denoiser)

@@ -34,21 +34,21 @@ class RoutedStep:
 
 
 def build_routed_step(
-    config: Config, family: Family, denoiser: nn.Module, shape: tuple[int, ...], kept: float
+    config: Config, family: Family, denoiser: nn.Module, shape: tuple[int, ...], kept_share: float
 ) -> RoutedStep:
-    """The first tokens of latents b c f h w, up to the share `kept` in (0, 1]; 1 is all of them.
+    """The first tokens of latents b c f h w, up to `kept_share` of them in (0, 1]; 1 is all.
 
     ValueError for a family without routes, and for another share.
     """
-    if kept == 1:
+    if kept_share == 1:
         return RoutedStep()
-    if family.routes is None or not 0 < kept < 1:
+    if family.routes is None or not 0 < kept_share < 1:
         raise ValueError(
-            f"kept = {kept:g} of the tokens of {family.name}: no step can be routed so"
+            f"kept_share = {kept_share:g} of the tokens of {family.name}: no step can be routed so"
         )
     options, routes = config.routing, family.routes
     grid = count_tokens(tuple(shape[2:]), routes.find_patch(first(denoiser)))
-    count = ceil(kept * prod(grid))
+    count = ceil(kept_share * prod(grid))
     cells = torch.empty((shape[0], 1, *shape[2:]), device=META)
     tokens = torch.arange(count)[None].expand(shape[0], -1)
     router = Router(denoiser, routes, family.streams, options.start, options.end)

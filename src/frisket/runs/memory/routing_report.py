@@ -35,7 +35,7 @@ def predict_run(config: Config, *, prepare: bool = True) -> Prediction:
     Raises as `predict` does.
     """
     largest = 0.0 if may_be_full(config) else _find_largest(config)
-    return predict(config, prepare=prepare, kept=largest or 1.0)
+    return predict(config, prepare=prepare, kept_share=largest or 1.0)
 
 
 def may_be_full(config: Config) -> bool:
@@ -47,50 +47,48 @@ def may_be_full(config: Config) -> bool:
 def report_routing(config: Config) -> MemoryReport:
     """Expected share of tokens, how much faster that is, and peaks; of a config that is routed."""
     try:
-        forecast = forecast_routing(config)
-        tokens, whole = forecast.tokens, predict(config, prepare=False)
-        largest = tokens.largest if tokens else 0.0
-        routed = predict(config, prepare=False, kept=largest) if largest else None
+        forecast = predict_routing(config)
+        full_peak = predict(config, prepare=False).training
+        share = forecast.tokens.largest_share if forecast.tokens else 0.0
+        routed_peak = predict(config, prepare=False, kept_share=share).training if share else 0.0
     except WeightsNotFound as error:
         return MemoryReport("note", f"not predicted: {error}", "fetch the weights, then ask again")
     except (Unpredictable, UnknownRows) as error:
         return MemoryReport("note", f"not predicted: {error}", "watch the first steps of the run")
-    options = config.routing
-    start, end = find_window(options.start, options.end, len(forecast.cost.blocks))
-    window = forecast.cost.measure_window(start, end)
-    about = f"blocks {start} to {end - 1} of {len(forecast.cost.blocks)} are {window:.0%} of a step"
+    cost, tokens = forecast.cost, forecast.tokens
+    start, end = find_window(config.routing.start, config.routing.end, len(cost.blocks))
+    inside = cost.measure_window(start, end)
+    window = f"blocks {start} to {end - 1} of {len(cost.blocks)} are {inside:.0%} of a step"
     if tokens is None:
-        ratios = ", ".join(
-            f"{forecast.cost.predict_ratio(share, start, end):.2f} with {share:.0%} of the tokens"
+        ratios = [
+            f"{cost.predict_ratio(share, start, end):.2f} with {share:.0%} of the tokens"
             for share in SHARES
-        )
+        ]
         message = (
-            f"what it will carry is not known: {forecast.unknown}; {about}: a routed step is"
-            f" faster by {ratios}"
+            f"what it will carry is not known: {forecast.unknown}; {window}: a routed step is"
+            f" faster by {', '.join(ratios)}"
         )
         return MemoryReport("note", message, "`frisket inspect` shows what is wrong with the masks")
-    if routed is None:
-        message = f"no batch is routed: all {tokens.clips} clips looked at keep too many tokens"
+    if not share:
+        message = (
+            f"no batch is routed: all {tokens.clip_count} clips looked at keep too many tokens"
+        )
         return MemoryReport("note", message, "leave [routing] out, or raise routing.max_kept")
-    ratio = forecast.cost.predict_ratio(tokens.routed, start, end)
-    share = expect_routed(options.full_step_probability, options.full_from) * (1 - tokens.whole)
-    peak = f"a routed step peaks at {format_gib(routed.training)}"
-    full = may_be_full(config) or bool(tokens.whole)
-    peak += (
-        f", a full one at {format_gib(whole.training)}, and {share:.0%} of steps are routed: the"
-        " full ones set what the run needs"
-        if full
-        else f" on average (a full one would at {format_gib(whole.training)})"
-    )
+    ratio = cost.predict_ratio(tokens.routed_share, start, end)
+    steps = expect_routed(config.routing.full_step_probability, config.routing.full_from)
+    steps *= 1 - tokens.whole_share
     message = (
-        f"a routed step carries about {tokens.routed:.0%} of the image's tokens ({tokens.clips}"
-        f" clips looked at); {about}: it is {ratio:.2f} times faster, the run"
-        f" {mix_ratios(ratio, share):.2f} times, counted in operations; {peak}"
+        f"a routed step carries about {tokens.routed_share:.0%} of the image's tokens"
+        f" ({tokens.clip_count} clips looked at); {window}: it is {ratio:.2f} times faster, the run"
+        f" {mix_ratios(ratio, steps):.2f} times, counted in operations; a routed step peaks at"
+        f" {format_gib(routed_peak)}, a full one at {format_gib(full_peak)}"
     )
+    if steps < 1:
+        message += f"; {steps:.0%} of steps are routed: the full ones set what the run needs"
     return MemoryReport("ok", message, "")
 
 
-def forecast_routing(config: Config) -> RoutingForecast:
+def predict_routing(config: Config) -> RoutingForecast:
     """Cost of a step and what is expected of the masks; raises as `count_training` does."""
     cost = count_training(config)
     try:
@@ -118,4 +116,4 @@ def _find_largest(config: Config) -> float:
         tokens = look_at_masks(config)
     except UnknownMasks:
         return 0.0
-    return 0.0 if tokens.whole else tokens.largest
+    return 0.0 if tokens.whole_share else tokens.largest_share

@@ -30,16 +30,16 @@ LOOKED_AT = 24  # clips of a data set, evenly taken
 class ExpectedTokens:
     """What the batches of a run carry through the routed blocks, but for its full steps.
 
-    routed: mean share of the image's tokens in batches that are routed; 0 where none is.
-    largest: the largest of these shares.
-    whole: share of batches that carry everything: a clip without a mask, or max_kept exceeded.
-    clips: how many were looked at.
+    routed_share: mean share of the image's tokens in batches that are routed; 0 where none is.
+    largest_share: the largest of these shares.
+    whole_share: share of batches that carry all: with a clip without a mask, or above max_kept.
+    clip_count: how many were looked at.
     """
 
-    routed: float
-    largest: float
-    whole: float
-    clips: int
+    routed_share: float
+    largest_share: float
+    whole_share: float
+    clip_count: int
 
 
 def expect_tokens(config: Config, patch: Patch) -> ExpectedTokens:
@@ -57,16 +57,16 @@ def expect_tokens(config: Config, patch: Patch) -> ExpectedTokens:
     for data in config.data:
         clipset = clipset_of(config, data, family, source)
         clips = _list_clips(clipset)
-        chosen = clips[:: -(-len(clips) // LOOKED_AT) or 1]
-        looked_at += len(chosen)
-        for clip in chosen:
-            often = clipset.repeats * len(clips) / len(chosen)
+        sample = clips[:: -(-len(clips) // LOOKED_AT) or 1]
+        looked_at += len(sample)
+        for clip in sample:
+            often = clipset.repeats * len(clips) / len(sample)
             for window in _cut(clipset, clip, variant.grid):
                 shares.append((_measure_share(config, variant, window, patch), often))
     if not shares:
         raise ValueError("there is no clip to look at")
     return _draw_batches(
-        shares, config.run.batch, config.curve.unmasked_probability, clips=looked_at
+        shares, config.run.batch, config.curve.unmasked_probability, clip_count=looked_at
     )
 
 
@@ -113,27 +113,28 @@ def _measure_share(config: Config, variant: Variant, window: Window, patch: Patc
 def _mark_first_frame(variant: Variant, weights: Weights) -> Weights | None:
     if variant.sees != "first_frame":
         return None
-    shown = torch.zeros_like(weights)
-    shown[:, :, 0] = 1
-    return shown
+    clean_cells = torch.zeros_like(weights)
+    clean_cells[:, :, 0] = 1
+    return clean_cells
 
 
 def _draw_batches(
-    shares: Sequence[tuple[float, float]], batch: int, unmasked: float, *, clips: int
+    shares: Sequence[tuple[float, float]], batch: int, unmasked: float, *, clip_count: int
 ) -> ExpectedTokens:
     """A batch keeps what the clip that needs most does: the largest of `batch` draws."""
     total = sum(often for _, often in shares)
-    below, routed, reached = 0.0, 0.0, 0.0
+    clip_chance, batch_chance, share_sum = 0.0, 0.0, 0.0  # of keeping no more than this share
     for share, often in sorted(shares):
         if isinf(share):
             break
-        below += (1 - unmasked) * often / total
-        routed += share * (below**batch - reached)
-        reached = below**batch
-    kept = [share for share, _ in shares if not isinf(share)]
+        clip_chance += (1 - unmasked) * often / total
+        share_sum += share * (clip_chance**batch - batch_chance)
+        batch_chance = clip_chance**batch
+    routed_shares = [share for share, _ in shares if not isinf(share)]
+    routable = (1 - unmasked) * len(routed_shares) / len(shares)  # 1 - chance has rounding in it
     return ExpectedTokens(
-        routed=routed / reached if reached else 0.0,
-        largest=max(kept, default=0.0),
-        whole=1 - reached,
-        clips=clips,
+        routed_share=share_sum / batch_chance if batch_chance else 0.0,
+        largest_share=max(routed_shares, default=0.0),
+        whole_share=1 - batch_chance if routable < 1 else 0.0,
+        clip_count=clip_count,
     )

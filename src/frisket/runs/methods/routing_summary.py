@@ -27,15 +27,17 @@ def summarise_routing(config: Config, metrics: Path) -> str:
     routed = [share for share in shares if share < 1]
     if not routed:
         return f"none of {len(shares)} steps was routed: every one carried all tokens"
-    told = (
+    sentence = (
         f"{len(routed)} of {len(shares)} steps were routed, with"
         f" {sum(routed) / len(routed):.0%} of the image's tokens;"
     )
     try:
         cost = count_training(config)
     except (WeightsNotFound, UnknownRows, Unpredictable) as error:
-        return f"{told} operations not counted ({error})"
-    return f"{told} by the formula {_share_operations(config, cost, shares):.0%} of the operations"
+        return f"{sentence} operations not counted ({error})"
+    return (
+        f"{sentence} by the formula {_share_operations(config, cost, shares):.0%} of the operations"
+    )
 
 
 def _share_operations(config: Config, cost: StepCost, shares: list[float]) -> float:
