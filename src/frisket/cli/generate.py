@@ -33,7 +33,11 @@ def add(app: typer.Typer, bar: Bar) -> None:
         if request.prompt_file and ("preview", "prompts") not in typed:
             prompts = ()
         loras = choose_adapters(
-            folder, list(request.loras), list(request.strengths), base=request.base
+            folder,
+            list(request.loras),
+            list(request.strengths),
+            base=request.base,
+            train=config.model.train,
         )
         with bar() as progress:
             samples = run(
@@ -67,11 +71,12 @@ def _load_request() -> "type[GenerateRequest]":
 
 
 def choose_adapters(
-    output: Path, loras: list[Path], strengths: list[float], *, base: bool
+    output: Path, loras: list[Path], strengths: list[float], *, base: bool, train: str = "lora"
 ) -> list[tuple[Path, float]]:
     """LoRA files with their strengths: those asked for, else the one the config trained.
 
-    A run that trained all weights has a model in its place.
+    A run that trained all weights has a model in its place; of a folder that was used for both
+    kinds, the one that `train` (`model.train`) says.
     """
     from frisket.runs.sampling.whole_models import find_model
 
@@ -79,9 +84,10 @@ def choose_adapters(
         raise typer.BadParameter("--base samples without a LoRA; leave out --lora and --strength")
     if base:
         return []
-    model = find_model(output)
-    trained = model or output / "lora.safetensors"
-    is_there = model or trained.is_file() or any(output.glob("lora-*.safetensors"))  # one an expert
+    trained, model = output / "lora.safetensors", find_model(output)
+    is_there = trained.is_file() or any(output.glob("lora-*.safetensors"))  # one an expert
+    if model is not None and (train == "all" or not is_there):
+        trained, is_there = model, True
     if not loras and not is_there:
         raise typer.BadParameter(
             f"{trained} is not there yet: train first, or give --lora or --base"
