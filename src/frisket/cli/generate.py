@@ -78,21 +78,24 @@ def choose_adapters(
     A run that trained all weights has a model in its place; of a folder that was used for both
     kinds, the one that `train` (`model.train`) says.
     """
-    from frisket.runs.sampling.whole_models import find_model
-
     if base and (loras or strengths):
         raise typer.BadParameter("--base samples without a LoRA; leave out --lora and --strength")
     if base:
         return []
-    trained, model = output / "lora.safetensors", find_model(output)
-    is_there = trained.is_file() or any(output.glob("lora-*.safetensors"))  # one an expert
-    if model is not None and (train == "all" or not is_there):
-        trained, is_there = model, True
-    if not loras and not is_there:
-        raise typer.BadParameter(
-            f"{trained} is not there yet: train first, or give --lora or --base"
-        )
-    loras = loras or [trained]
+    loras = loras or [_find_trained(output, train)]
     if len(strengths) > len(loras):
         raise typer.BadParameter(f"{len(strengths)} --strength for {len(loras)} --lora")
     return list(zip(loras, strengths + [1.0] * (len(loras) - len(strengths)), strict=True))
+
+
+def _find_trained(output: Path, train: str) -> Path:
+    """The LoRA of a run folder, or its model; BadParameter where it has neither."""
+    from frisket.runs.sampling.whole_models import find_model
+
+    lora, model = output / "lora.safetensors", find_model(output)
+    has_lora = lora.is_file() or any(output.glob("lora-*.safetensors"))  # one an expert
+    if model is not None and (train == "all" or not has_lora):
+        return model
+    if not has_lora:
+        raise typer.BadParameter(f"{lora} is not there yet: train first, or give --lora or --base")
+    return lora
