@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from frisket.config.load import check
+from frisket.config.load import ConfigError, check
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES, Source
 from frisket.recipes.train import train
@@ -87,7 +87,7 @@ def test_the_noise_of_a_step_does_not_know_of_the_mask(world, tmp_path):
 def test_what_cannot_be_is_refused_by_name(world, tmp_path):
     def refuse(**sections: Any) -> str:
         config = config_of(world, tmp_path / "no", **sections)
-        with pytest.raises(ValueError) as refusal:
+        with pytest.raises(ConfigError) as refusal:
             check(config)
         return str(refusal.value)
 
