@@ -23,7 +23,16 @@ DEFAULTS = (  # may name one: what is taken where none is named
 )
 SHARED = frozenset(  # modules of frisket.families that are of no one family
     {"base", "blocks", "experts", "names", "quantise", "standard", "suggestions", "weights"}
-    | {"presets", "text_training", "key_map", "listing", "streams"}
+    | {
+        "presets",
+        "text_training",
+        "key_map",
+        "listing",
+        "streams",
+        "routes",
+        "passages",
+        "whole_model",
+    }
 )
 
 

@@ -1,6 +1,7 @@
 """What every loss term promises, whichever it is."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from frisket.losses.base import (
     ATTENTION,
+    LEFT_OUT,
     NEEDS,
     TERMS,
     AttentionMaps,
@@ -15,13 +17,22 @@ from frisket.losses.base import (
     LossTerm,
     Step,
 )
+from frisket.routing.selection import TokenSelection
+from frisket.training.token_routing import silence
 
 WATCHING = [name for name in TERMS.names() if ATTENTION in TERMS.load(name)().needs]
+RESTORING = [name for name in TERMS.names() if LEFT_OUT in TERMS.load(name)().needs]
 
 
-@pytest.fixture(params=[name for name in TERMS.names() if name not in WATCHING])
+@pytest.fixture(params=[name for name in TERMS.names() if name not in (*WATCHING, *RESTORING)])
 def term(request: pytest.FixtureRequest) -> LossTerm:
-    """The term with its defaults; those that watch attention have tests of their own below."""
+    """The term with its defaults; those that look elsewhere have tests of their own below."""
+    return TERMS.load(request.param)()
+
+
+@pytest.fixture(params=RESTORING)
+def restoring(request: pytest.FixtureRequest) -> LossTerm:
+    """A term that is taught where tokens were left out, with its defaults."""
     return TERMS.load(request.param)()
 
 
@@ -147,6 +158,67 @@ def test_the_target_and_the_prior_are_not_taught(term, frames):
         assert given.grad is None or not given.grad.any()
 
 
+def list_draws(step: Step) -> tuple[Tensor, list[Tensor]]:
+    """Four cells of each sample that weigh nothing, and every draw of two of them: b 1 f h w."""
+    chosen = torch.zeros_like(step.weights)
+    places = [row.flatten().eq(0).nonzero()[:4, 0] for row in step.weights]
+    draws = []
+    for pair in combinations(range(4), 2):
+        draw = torch.zeros_like(step.weights)
+        for row, cells in enumerate(places):
+            draw[row].view(-1)[cells[list(pair)]] = 1
+            chosen[row].view(-1)[cells] = 1
+        draws.append(draw)
+    return chosen, draws
+
+
+def leave_out(step: Step, chosen: Tensor, draw: Tensor) -> Step:
+    """Of the chosen cells those of the draw alone went through: half of them, each as likely."""
+    kept = torch.where(chosen > 0, draw, 1.0)
+    selection = TokenSelection(
+        tokens=torch.zeros(3, 1, dtype=torch.long),
+        grid=(1, 1, 1),
+        kept=kept,
+        importance=torch.where(chosen > 0, 2 * draw, 1.0),
+    )
+    silenced = silence(step.prediction, selection)
+    return replace(step, prediction=silenced, importance=selection.importance)
+
+
+def test_tokens_that_were_left_out_are_as_if_there_were_none(term, frames):
+    """Neither value nor gradient knows what the denoiser says there, nor what lies there."""
+    step = make(frames)
+    assert step.prior is not None
+    chosen, draws = list_draws(step)
+    dropped = chosen * (1 - draws[0])
+    other = replace(
+        step,
+        prediction=(step.prediction.detach() + 7 * dropped).requires_grad_(),
+        target=step.target - 3 * dropped,
+        prior=step.prior + 5 * dropped,
+    )
+    values, gradients = [], []
+    for each in (step, other):
+        values.append(term(leave_out(each, chosen, draws[0])))
+        (given,) = torch.autograd.grad(values[-1].sum(), each.prediction)
+        gradients.append(given)
+    assert torch.equal(*values)
+    assert torch.equal(*gradients)
+    assert not (gradients[0] * dropped).any()
+    assert gradients[0].any()
+
+
+def test_the_mean_over_all_draws_of_tokens_is_the_whole(term, frames):
+    step = make(frames)
+    chosen, draws = list_draws(step)
+    values, gradients = [], []
+    for draw in draws:
+        values.append(term(leave_out(step, chosen, draw)))
+        gradients.append(torch.autograd.grad(values[-1].sum(), step.prediction)[0])
+    torch.testing.assert_close(torch.stack(values).mean(0), term(step))
+    torch.testing.assert_close(torch.stack(gradients).mean(0), gradient(term, step))
+
+
 def test_another_grid_is_refused_not_broadcast(term):
     step = make(3)
     with pytest.raises(Exception, match=r"weights|shape|type-check"):
@@ -215,3 +287,61 @@ def test_attention_in_cells_handed_over_clean_is_not_taught(watching: LossTerm) 
     for gradient in torch.autograd.grad(watching(step).sum(), maps):
         assert not gradient[:, :, 0].any()
         assert gradient[:, :, 1:].any()
+
+
+def make_partial(frames: int, *, dtype: torch.dtype = torch.float32) -> Step:
+    """A step whose middle columns were left out; tokens of 1 x 1 x 2 cells, some without weight."""
+    step = make(frames, "ones", dtype)
+    out = torch.zeros_like(step.weights)
+    out[..., 2:4] = 1
+    carried = step.weights * (1 - out)
+    weight = torch.ones_like(out)
+    weight[:, :, :, :2] = 0
+    weight[2] = 0
+    noisy = step.target * 0.3 + step.prediction.detach()
+    return replace(step, weights=carried, left_out=out * weight, noisy=noisy, patch=(1, 1, 2))
+
+
+def test_what_was_left_out_is_one_finite_float32_value_a_sample(restoring, frames):
+    for dtype in (torch.float32, torch.bfloat16):
+        value = restoring(make_partial(frames, dtype=dtype))
+        assert value.shape == (3,)
+        assert value.dtype == torch.float32
+        assert value.isfinite().all()
+        assert (value[:2] > 0).all()
+        assert value[2] == 0  # nothing of it had weight
+
+
+def test_what_was_left_out_alone_is_taught_and_only_where_it_has_weight(restoring, frames):
+    step = make_partial(frames)
+    found = gradient(restoring, step)
+    assert torch.equal((found != 0).any(1, keepdim=True), step.left_out > 0)
+
+
+def test_where_nothing_was_left_out_nothing_is_restored(restoring, frames):
+    step = replace(make_partial(frames), left_out=None)
+    assert torch.equal(restoring(step), torch.zeros(3))
+    assert not gradient(restoring, step).any()
+
+
+def test_what_was_left_out_and_handed_over_clean_carries_no_loss(restoring, frames):
+    step = make_partial(frames)
+    predicted = torch.ones_like(step.weights)
+    predicted[:, :, :, 3] = 0
+    found = gradient(restoring, replace(step, predicted=predicted))
+    assert not (found * (1 - predicted)).any()
+    assert (found * predicted).any()
+
+
+def test_what_was_left_out_of_a_sample_knows_no_other(restoring, frames):
+    step = make_partial(frames)
+    (only,) = torch.autograd.grad(restoring(step)[0], step.prediction)
+    assert only[:1].any()
+    assert not only[1:].any()
+
+
+def test_what_the_model_was_handed_is_not_taught(restoring, frames):
+    step = make_partial(frames)
+    step = replace(step, noisy=step.noisy.requires_grad_())
+    restoring(step).sum().backward()
+    assert step.noisy.grad is None or not step.noisy.grad.any()

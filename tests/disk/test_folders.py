@@ -7,11 +7,11 @@ import pytest
 
 from frisket.disk import folders
 from frisket.disk.atomic import CannotWrite
-from frisket.disk.folders import replacing_folder, share_file
+from frisket.disk.folders import replace_folder, share_file
 
 
 def fill(path: Path, text: str) -> None:
-    with replacing_folder(path) as draft:
+    with replace_folder(path) as draft:
         assert draft.parent == path.parent
         (draft / "a.txt").write_text(text)
 
@@ -29,9 +29,9 @@ def test_a_folder_takes_the_place_of_the_earlier_one(tmp_path: Path) -> None:
 def test_what_fails_leaves_the_earlier_folder(tmp_path: Path) -> None:
     path = tmp_path / "model"
     fill(path, "first")
-    with pytest.raises(CannotWrite, match="model: cannot be written"), replacing_folder(path):
+    with pytest.raises(CannotWrite, match="model: cannot be written"), replace_folder(path):
         raise OSError(errno.ENOSPC, "no space")
-    with pytest.raises(KeyboardInterrupt), replacing_folder(path):
+    with pytest.raises(KeyboardInterrupt), replace_folder(path):
         raise KeyboardInterrupt
     assert (path / "a.txt").read_text() == "first"
     assert [file.name for file in tmp_path.iterdir()] == ["model"]

@@ -116,7 +116,7 @@ CONVERSIONS = frozenset({"as", "from", "to", "with"})
 # Names that the contracts of the shelves give (families, objectives, torch's modules).
 CONTRACTS = _split(
     """
-    backward cells embed eval forward losses names objective pipeline tiny weight
+    backward cells embed eval forward losses names objective pipeline tiny unsqueeze weight
     """
 )
 PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")

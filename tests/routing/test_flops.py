@@ -5,14 +5,11 @@ import torch
 from diffusers import FluxTransformer2DModel, SD3Transformer2DModel, WanTransformer3DModel
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.contracts.routing.small_router import carry_tokens
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from frisket.adapters import lora
 from frisket.families.base import FAMILIES, default_targets
-from frisket.families.routes import align
-from frisket.families.shared.routes.stacks import list_stack
 from frisket.routing.flops import (
     SAVED_SCORES,
     BlockCost,
@@ -23,24 +20,11 @@ from frisket.routing.flops import (
     expect_routed,
     mix_ratios,
 )
+from frisket.routing.router import Router
+from frisket.routing.selection import TokenSelection
 
 WITHIN = 0.01
 START, END = 2, -4
-
-
-class Routed:
-    """A family's own `predict` with the routes of its blocks: those of Wan are the router's."""
-
-    def __init__(self, family, routes):
-        self.family, self.routes, self.streams = family, routes, family.streams
-
-
-class WanBlocks:
-    shared = False
-
-    def list_blocks(self, denoiser):
-        narrow = align(rotary_emb=("image", 1))
-        return list_stack(denoiser, "blocks", output=None, narrow=narrow)
 
 
 def build_wan():
@@ -94,7 +78,7 @@ MODELS = {
 
 
 def build_step(name, *, adapter=True):
-    """A denoiser of twelve blocks, and a call that predicts for two samples of 32 x 32 cells."""
+    """A denoiser of twelve blocks, and a call that predicts for two samples of 16 x 16 cells."""
     family = FAMILIES.load(name)
     build, shapes = MODELS[name]
     torch.manual_seed(0)
@@ -106,7 +90,7 @@ def build_step(name, *, adapter=True):
     else:
         denoiser.requires_grad_(True)
     frames = 2 if name == "wan" else 1
-    noisy = torch.randn(2, 16, frames, 32, 32)
+    noisy = torch.randn(2, 16, frames, 16, 16)
     conditioning = {key: torch.randn(shape) for key, shape in shapes.items()}
     t = torch.tensor([0.5, 0.9])
     return family, denoiser, lambda: family.predict(denoiser, noisy, t, conditioning)
@@ -119,27 +103,33 @@ def measure(call) -> int:
     return counter.get_total_flops()
 
 
-@pytest.mark.parametrize("adapter", [True, False], ids=["adapter", "all weights"])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_step_costs_what_the_formula_says(name, adapter):
-    family, denoiser, call = build_step(name, adapter=adapter)
+def test_a_step_of_all_weights_costs_what_the_formula_says(name):
+    family, denoiser, call = build_step(name, adapter=False)
     cost = count_step(denoiser, family.streams, call, backward=SAVED_SCORES)
     assert cost.count() == pytest.approx(measure(call), rel=WITHIN)
 
 
-@pytest.mark.parametrize("share", [0.5, 0.25])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_routed_step_costs_what_the_formula_says(name, share):
+def test_steps_with_and_without_routing_cost_what_the_formula_says(name):
     family, denoiser, call = build_step(name)
     cost = count_step(denoiser, family.streams, call, backward=SAVED_SCORES)
-    count = int(share * cost.tokens)
-    tokens = torch.randperm(cost.tokens)[:count].sort().values[None]
-    routes = WanBlocks() if name == "wan" else family.routes
-    with carry_tokens(Routed(family, routes), denoiser, tokens, (START, END)):
-        routed = measure(call)
-    assert cost.count_routed(count, START, END) == pytest.approx(routed, rel=WITHIN)
-    measured = measure(call) / routed
-    assert cost.predict_ratio(share, START, END) == pytest.approx(measured, rel=WITHIN)
+    whole = measure(call)
+    assert cost.count() == pytest.approx(whole, rel=WITHIN)
+    router = Router(denoiser, family.routes, family.streams, START, END)
+    for share in (0.5, 0.25):
+        count = int(share * cost.tokens)
+        with router.carry(select_tokens(cost.tokens, count, frames=2 if name == "wan" else 1)):
+            routed = measure(call)
+        assert cost.count_routed(count, START, END) == pytest.approx(routed, rel=WITHIN)
+        assert cost.predict_ratio(share, START, END) == pytest.approx(whole / routed, rel=WITHIN)
+
+
+def select_tokens(total, count, *, frames):
+    side = int((total / frames) ** 0.5)
+    tokens = torch.randperm(total)[:count].sort().values[None]
+    cells = torch.ones(1, 1, frames, 2 * side, 2 * side)
+    return TokenSelection(tokens, (frames, side, side), cells, cells)
 
 
 def test_a_forward_pass_alone_and_recomputed_blocks_are_counted():

@@ -96,6 +96,29 @@ def test_loras_are_found_by_their_tensors_and_know_their_base(
     assert (ann["family"], ann["trigger"], ann["run"]) == ("pocket", "ann", None)
 
 
+def test_a_run_that_trained_all_weights_offers_its_model(client: TestClient, project: Path) -> None:
+    run = project / "runs" / "whole"
+    (run / "model" / "denoiser").mkdir(parents=True)
+    (run / "trained.toml").write_text('[model]\nfamily = "pocket"\ntrain = "all"\n')
+    listed = client.get("/api/generate/loras").json()["loras"]
+    assert not any(lora["whole"] for lora in listed)  # before its end
+    record = {"frisket.base": json.dumps({"family": "pocket"}), "modelspec.trigger_phrase": "ann"}
+    (run / "model" / "frisket.json").write_text(json.dumps(record))
+    listed = client.get("/api/generate/loras").json()["loras"]
+    (model,) = [lora for lora in listed if lora["whole"]]
+    assert (model["name"], model["family"]) == ("runs/whole, all weights", "pocket")
+    assert model["trigger"] == "ann"
+    alone = form_of(project, loras=[{"lora": model["id"]}], compare=True)
+    assert f"--lora={run}/model --strength=1 --compare" in command_of(client, alone)
+    two = form_of(project)["loras"]
+    for loras in ([{"lora": model["id"]}, *two], [{"lora": model["id"], "strength": 0.5}]):
+        assert "acts alone and at strength 1" in error_of(client, form_of(project, loras=loras))
+    words = [{"lora": model["id"], "trigger": "ann"}]
+    assert "acts everywhere" in error_of(client, form_of(project, loras=words, method="freefuse"))
+    (run / "model" / "frisket.json").write_text("{")
+    assert client.get("/api/generate/loras").status_code == 200
+
+
 def test_the_command_says_all_that_was_chosen(client: TestClient, project: Path) -> None:
     form = form_of(project, width=64, height=32, steps=4, guidance=3.5, compare=True, negative="x")
     assert command_of(client, form) == (

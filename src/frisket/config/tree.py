@@ -24,6 +24,7 @@ from frisket.config.lora import Lora
 from frisket.config.maskgen import MaskGeneration
 from frisket.config.presets.lay import lay_under, plan_for
 from frisket.config.timesteps import Noise, Timesteps
+from frisket.config.tokens.tables import PatchMasking, Routing
 
 __all__ = ["Config", "Data", "Lora", "MaskSource", "Preview", "Run", "Section"]
 
@@ -86,6 +87,8 @@ class Losses(Section):
     attention: Strength | dict[str, Any] = 0.0
     """The phrases of [regions] attend to their regions (docs/region-tokens). Options: form = ratio
     | mse | balanced | pixel | overlap, layers, softmax, t_min, t_max."""
+    reconstruction: Strength | dict[str, Any] = 0.0
+    """What lies in the noisy latents where [patch_masking] left tokens out (docs/maskdit)."""
     balance: Literal["none", "concepts"] = "none"
     """concepts: regions with a phrase teach equally over the data set, however rare or small."""
     normalise: Literal["sample", "batch", "none", "area", "global"] | None = None
@@ -116,6 +119,7 @@ class Losses(Section):
             "denoise": self.denoise,
             "prior": self.prior,
             "attention": self.attention,
+            "reconstruction": self.reconstruction,
             **(self.__pydantic_extra__ or {}),
         }
         tables = {
@@ -125,27 +129,6 @@ class Losses(Section):
         for table in tables.values():
             table.setdefault("strength", 1.0)
         return {name: table for name, table in tables.items() if table["strength"]}
-
-
-class Routing(Section):
-    """While training, tokens that carry no loss pass by the middle blocks (docs/routing)."""
-
-    background: Fraction = 1.0
-    """Share of the tokens without weight that go through every block; 1 turns routing off."""
-    start: int = 2
-    """First block that they pass by; below 0 it counts from the end."""
-    end: int = -4
-    """First block after those that they pass by; below 0 it counts from the end."""
-    dilate: Annotated[int, Field(ge=0, le=16)] = 1
-    """Tokens by which what has weight is grown: all of that is always carried."""
-    full_step_probability: Fraction = 0.25
-    """Share of steps that carry every token."""
-    full_from: Fraction = 0.85
-    """Share of the run after which every step carries every token."""
-    max_kept: Fraction = 0.85
-    """A batch that would carry a larger share of its tokens carries all of them."""
-    multiple: Annotated[int, Field(ge=1, le=4096)] = 64
-    """What the number of carried tokens is rounded up to."""
 
 
 class Memory(Section):
@@ -311,6 +294,7 @@ class Config(Section):
     mix: Mixes = Mixes()
     losses: Losses = Losses()
     routing: Routing = Routing()
+    patch_masking: PatchMasking = PatchMasking()
     timesteps: Timesteps = Timesteps()
     noise: Noise = Noise()
     lora: Lora = Lora()

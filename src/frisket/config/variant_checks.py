@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from frisket.config.checks.all_weights import all_weights_problems
+from frisket.config.checks.all_weights import find_all_weights_problems
+from frisket.config.checks.patch_masking import patch_masking_problems
 from frisket.config.error_messages import or_all
 from frisket.config.provenance import Key
 from frisket.config.tree import Config, Data
@@ -29,7 +30,8 @@ def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, st
     kind = config.memory.quantise
     if kind != "none" and not variant.quantises:
         yield ("memory", "quantise"), f"{label} is not quantised; leave memory.quantise out"
-    yield from all_weights_problems(config, variant, label)
+    yield from find_all_weights_problems(config, variant, label)
+    yield from patch_masking_problems(config, family, label)
     yield from _reading_problems(config, variant, label)
     yield from _data_problems(config, variant, label)
     try:

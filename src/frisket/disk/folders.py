@@ -11,7 +11,7 @@ from frisket.disk.atomic import SAFE, draft_name, sweep, writing
 
 
 @contextmanager
-def replacing_folder(path: Path, fix: str = "", kept: str = SAFE) -> Iterator[Path]:
+def replace_folder(path: Path, fix: str = "", harm: str = SAFE) -> Iterator[Path]:
     """A new, empty folder beside `path` that takes its place when the block ends well.
 
     Where the block fails the folder that was there stays. A folder can only be renamed over an
@@ -19,25 +19,25 @@ def replacing_folder(path: Path, fix: str = "", kept: str = SAFE) -> Iterator[Pa
     under a draft's name. Raises CannotWrite (as `atomic.writing`) where the system refuses.
     """
     path = path.absolute()
-    draft, aside = path.with_name(draft_name()), path.with_name(draft_name())
+    draft, old_folder = path.with_name(draft_name()), path.with_name(draft_name())
     try:
-        with writing(path, fix, kept, draft=draft):
+        with writing(path, fix, harm, draft=draft):
             path.parent.mkdir(parents=True, exist_ok=True)
             sweep(path.parent)
             draft.mkdir()
             yield draft
             if path.exists():
-                path.replace(aside)
+                path.replace(old_folder)
             draft.replace(path)
     except BaseException:
-        if aside.exists() and not path.exists():
+        if old_folder.exists() and not path.exists():
             with contextlib.suppress(OSError):
-                aside.replace(path)
+                old_folder.replace(path)
         raise
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         if path.exists():
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(old_folder, ignore_errors=True)
 
 
 def share_file(source: Path, target: Path) -> bool:

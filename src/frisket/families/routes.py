@@ -137,30 +137,30 @@ class TokenRoutes(Protocol):
         ...
 
 
-def align(**arguments: tuple[Stream, int]) -> Narrow:
+def align(**places: tuple[Stream, int]) -> Narrow:
     """A `narrow` for arguments (name -> stream, dim) that are tensors, tuples of tensors, or None.
 
     ValueError, by name, where one has not as many rows as the stream.
     """
 
-    def narrow(given: dict[str, Any], kept: KeptTokens) -> dict[str, Any]:
-        taken = dict(given)
-        for name, (stream, dim) in arguments.items():
+    def narrow(arguments: dict[str, Any], kept_tokens: KeptTokens) -> dict[str, Any]:
+        result = dict(arguments)
+        for name, (stream, dim) in places.items():
             try:
-                taken[name] = _take_each(given[name], kept, stream, dim)
+                result[name] = _take_rows(arguments[name], kept_tokens, stream, dim)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-        return taken
+        return result
 
     return narrow
 
 
-def _take_each(value: Any, kept: KeptTokens, stream: Stream, dim: int) -> Any:
+def _take_rows(value: Any, kept_tokens: KeptTokens, stream: Stream, dim: int) -> Any:
     if value is None:
         return None
     if isinstance(value, tuple | list):
-        return type(value)(_take_each(each, kept, stream, dim) for each in value)
-    return kept.take(value, stream, dim)
+        return type(value)(_take_rows(part, kept_tokens, stream, dim) for part in value)
+    return kept_tokens.take(value, stream, dim)
 
 
 def _expand(rows: Int[Tensor, "b r"], tensor: Tensor, dim: int) -> Tensor:
@@ -172,7 +172,7 @@ def _expand(rows: Int[Tensor, "b r"], tensor: Tensor, dim: int) -> Tensor:
     return rows.view(shape).expand(sides)
 
 
-_KEPT: ContextVar[Int[Tensor, "_ k"] | None] = ContextVar("kept_tokens", default=None)
+_KEPT_TOKENS: ContextVar[Int[Tensor, "_ k"] | None] = ContextVar("kept_tokens", default=None)
 
 
 @contextmanager
@@ -181,13 +181,13 @@ def keep_tokens(tokens: Int[Tensor, "_ k"] | None) -> Iterator[None]:
 
     For denoisers that leave tokens out themselves, from the first block on (MaskDiT).
     """
-    token = _KEPT.set(tokens)
+    token = _KEPT_TOKENS.set(tokens)
     try:
         yield
     finally:
-        _KEPT.reset(token)
+        _KEPT_TOKENS.reset(token)
 
 
 def get_kept_tokens() -> Int[Tensor, "_ k"] | None:
     """What `keep_tokens` says here: one row a sample of the family's batch, or one for all."""
-    return _KEPT.get()
+    return _KEPT_TOKENS.get()

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from frisket.families.experts import Experts
 from frisket.families.quantise import find_kind
 
-BOTH = "frisket_base_weights"  # attribute of a module that holds a trained model and its base
+BASE_WEIGHTS = (
+    "frisket_base_weights"  # attribute of a module that holds a trained model and its base
+)
 SHARD = "5GB"  # largest file
 
 
@@ -66,12 +68,12 @@ def save_weights(denoiser: nn.Module, folder: Path) -> None:
 @contextmanager
 def _hide_bars() -> Iterator[None]:
     """Without diffusers' own bars for shards, which would break into ours."""
-    shown = logging.is_progress_bar_enabled()
+    is_shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if is_shown:
             logging.enable_progress_bar()
 
 
@@ -90,17 +92,17 @@ def lay_over(denoiser: nn.Module, trained: Mapping[str, Tensor]) -> None:
     """
     parameters = dict(denoiser.named_parameters())
     for name in sorted({*parameters, *trained}):
-        own, other = (
+        size, other_size = (
             tuple(table[name].shape) if name in table else None for table in (parameters, trained)
         )
-        if own != other:
+        if size != other_size:
             raise ValueError(
-                f"{name} is {other or 'not'} in the trained model, {own or 'not'} here"
+                f"{name} is {other_size or 'not'} in the trained model, {size or 'not'} here"
             )
     base = {name: value.data for name, value in parameters.items()}
     for name, value in parameters.items():
         value.data = trained[name].detach().to(value)
-    setattr(denoiser, BOTH, BaseWeights(base))
+    setattr(denoiser, BASE_WEIGHTS, BaseWeights(base))
 
 
 @contextmanager
@@ -110,22 +112,22 @@ def use_base(denoiser: nn.Module) -> Iterator[None]:
     Tensors change places, nothing is copied but once to the module's device: bit for bit the base
     inside, and the trained model after.
     """
-    weights: BaseWeights | None = getattr(denoiser, BOTH, None)
+    weights: BaseWeights | None = getattr(denoiser, BASE_WEIGHTS, None)
     if weights is None:
         yield
         return
     if not weights.uses:
-        _exchange(denoiser, weights)
+        _swap_weights(denoiser, weights)
     weights.uses += 1
     try:
         yield
     finally:
         weights.uses -= 1
         if not weights.uses:
-            _exchange(denoiser, weights)
+            _swap_weights(denoiser, weights)
 
 
-def _exchange(denoiser: nn.Module, weights: BaseWeights) -> None:
+def _swap_weights(denoiser: nn.Module, weights: BaseWeights) -> None:
     for name, value in denoiser.named_parameters():
         waiting = weights.values[name].to(value.device)
         weights.values[name], value.data = value.data, waiting

@@ -66,7 +66,9 @@ class Step:
     left out (token routing): 0 in their cells, where the prediction carries no gradient, and
     1 / P(kept) in the others; empty means none was. A term that looks where weights are 0
     multiplies its sum by it and not its divisor (Horvitz and Thompson), so that its mean over the
-    draws is what it was.
+    draws is what it was. `noisy` are the latents that the denoiser was handed. `left_out` are the
+    weights of the cells behind tokens that it left out and predicts all the same (patch masking),
+    which `weights` lack, and 0 elsewhere; each token is `patch` cells. Empty where all were in.
     """
 
     prediction: Latents
@@ -82,13 +84,16 @@ class Step:
     outside: Weights | None = None
     predicted: Weights | None = None
     importance: Weights | None = None
+    noisy: Latents | None = None
+    left_out: Weights | None = None
+    patch: tuple[int, int, int] = (1, 1, 1)
     attention: Mapping[AttentionRequest, AttentionMaps] = field(default_factory=dict)
 
 
 # What a term may ask of the trainer: the prediction of the frozen base, of the averaged adapter,
-# the attention of the denoiser in its own forward pass (see `AttentionTerm`).
-BASE, EMA, ATTENTION = "prior:base", "prior:ema", "attention"
-NEEDS = frozenset({BASE, EMA, ATTENTION})
+# the attention of the denoiser in its own forward pass (see `AttentionTerm`), and tokens left out.
+BASE, EMA, ATTENTION, LEFT_OUT = "prior:base", "prior:ema", "attention", "left out"
+NEEDS = frozenset({BASE, EMA, ATTENTION, LEFT_OUT})
 
 
 @runtime_checkable

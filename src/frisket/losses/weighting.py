@@ -86,7 +86,8 @@ class Weighed:
     something to predict and 0 where it is handed the clean latents; empty where it predicts all.
     `silent` are the samples without weight in any cell (before a term takes some to itself).
     `concepts` is what of the weights each concept brings, by name. `full_weights` say what lies
-    outside, there where some regions were left out or balanced.
+    outside, there where some regions were left out or balanced, or tokens were. `left_out` are the
+    weights that went with tokens that the model does not see; empty where it sees all.
     """
 
     weights: Weights
@@ -96,6 +97,7 @@ class Weighed:
     predicted: Weights | None = None
     concepts: Mapping[str, Weights] = field(default_factory=dict)
     full_weights: Weights | None = None
+    left_out: Weights | None = None
 
     @property
     def outside(self) -> Weights | None:
@@ -113,28 +115,31 @@ def weigh(
     t: PerSample,
     *,
     clean: Weights | None = None,
+    carried: Weights | None = None,
     progress: float = 1.0,
     region_flags: RegionFlags | None = None,
 ) -> Weighed:
     """Weights and divisors of one micro-batch, in the one order there is.
 
     coverage -> feather by t -> table and curve -> nothing where the latents are handed over clean
-    -> nothing of regions left out -> nothing where a term has the cell alone -> divisor of what is
-    left -> balance of concepts. `clean` is 1 in cells that the model is handed clean
-    (`families.base.CLEAN_MASK`): not background but nothing to predict, and carry no loss of any
-    term. `region_flags` is False for regions that a sample leaves out (union sampling). `progress`
-    is the share of the run that is done.
-    ValueError for a `t` or `clean` of another batch or grid.
+    -> nothing of regions left out -> nothing where a term has the cell alone -> nothing of tokens
+    that the model does not see -> divisor of what is left -> balance of concepts. `clean` is 1 in
+    cells that the model is handed clean (`families.base.CLEAN_MASK`): not background but nothing to
+    predict, and carry no loss of any term. `carried` is 0 in cells of tokens that it does not see
+    (patch masking), else 1. `region_flags` is False for regions that a sample leaves out (union
+    sampling). `progress` is the share of the run that is done.
+    ValueError for a `t`, `clean` or `carried` of another batch or grid.
     """
     batch, _, *grid = coverage.shape
     _check("t", t, (batch,))
-    if clean is not None:
-        _check("clean", clean, (batch, 1, *grid))
+    for name, plane in (("clean", clean), ("carried", carried)):
+        if plane is not None:
+            _check(name, plane, (batch, 1, *grid))
     soft = coverage if weighting.soften is None else weighting.soften(coverage, t)
     predicted = None if clean is None else 1 - clean.float()
     weights = _predict_only(weighting.table(soft, masked), predicted)
     full_weights = weights
-    whole = region_flags is not None or bool(weighting.balance)
+    whole = region_flags is not None or bool(weighting.balance) or carried is not None
     if region_flags is not None:
         shares = weighting.table.share_weights(soft, masked)
         weights = weights * (1 - _sum_planes(shares, (~region_flags).float()))
@@ -145,13 +150,15 @@ def weigh(
     for term in exclusive:
         assert uncurved is not None
         weights = weights * (1 - term.exclusive_mask(uncurved, t, progress))
+    seen = weights if carried is None else weights * carried
     weighed = Weighed(
-        weights=weights,
-        divisor=_divide(weighting, weights, uncurved),
+        weights=seen,
+        divisor=_divide(weighting, seen, uncurved),
         silent=silent,
         uncurved=uncurved if exclusive else None,
         predicted=predicted,
         full_weights=full_weights if whole else None,
+        left_out=None if carried is None else weights - seen,
     )
     return _share_out(weighting, weighed, soft, masked) if weighting.concepts else weighed
 

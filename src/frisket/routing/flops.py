@@ -276,15 +276,19 @@ def _count_linear(
     share = image / total if total else 0.0
     each = size * rows * share / image if image else 0.0
     cost = TokenCost(size * rows * (1 - share), each)
-    recorder.add(cost, "linear", float(input.requires_grad) + float(weight.requires_grad))
+    recorder.add(cost, "linear", _count_gradients(result, input, weight))
 
 
 def _count_convolution(
     recorder: _Recorder, result: Tensor, input: Tensor, weight: Tensor, *_: Any, **__: Any
 ) -> None:
     size = 2.0 * result.numel() * prod(weight.shape[1:])
-    gradients = float(input.requires_grad) + float(weight.requires_grad)
-    recorder.add(TokenCost(size), "linear", gradients)
+    recorder.add(TokenCost(size), "linear", _count_gradients(result, input, weight))
+
+
+def _count_gradients(result: Tensor, *factors: Tensor) -> float:
+    """Products of a backward pass: none under `no_grad`, where weights still ask for a gradient."""
+    return float(sum(factor.requires_grad for factor in factors) * result.requires_grad)
 
 
 def _count_attention(

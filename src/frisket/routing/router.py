@@ -43,7 +43,7 @@ class Router:
             blocks = routes.list_blocks(model)
             first, last = find_window(start, end, len(blocks))
             window = blocks[first:last]
-            self._hook(model, window)
+            self._add_hooks(model, window)
 
     @contextmanager
     def carry(self, selection: TokenSelection | None) -> Iterator[None]:
@@ -60,9 +60,9 @@ class Router:
             handle.remove()
         self.handles.clear()
 
-    def _hook(self, model: nn.Module, window: tuple[RoutedBlock, ...]) -> None:
+    def _add_hooks(self, model: nn.Module, window: tuple[RoutedBlock, ...]) -> None:
         begin = model.register_forward_pre_hook(self._begin_call, with_kwargs=True)
-        end = model.register_forward_hook(_end_call, always_call=True)
+        end = model.register_forward_hook(_finish_call, always_call=True)
         self.handles += [begin, end]
         for block in window:
             narrow = _make_narrowing(model, block, enters=block is window[0])
@@ -90,7 +90,7 @@ def find_window(start: int, end: int, count: int) -> tuple[int, int]:
     raise ValueError(f"blocks [{start}, {end}) of {count}: {fits}")
 
 
-def _end_call(model: nn.Module, *_: Any) -> None:
+def _finish_call(model: nn.Module, *_: Any) -> None:
     set_passage(model, None)
 
 

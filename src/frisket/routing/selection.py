@@ -35,6 +35,12 @@ class TokenSelection:
         """Of all tokens, how many are kept."""
         return self.tokens.shape[1] / math.prod(self.grid)
 
+    @property
+    def patch(self) -> Patch:
+        """Cells of the latent grid behind one token."""
+        frames, height, width = self.kept.shape[2:]
+        return frames // self.grid[0], height // self.grid[1], width // self.grid[2]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackgroundSelection:
@@ -67,33 +73,44 @@ class BackgroundSelection:
         one that needs most. One draw of b times tokens from `generator` (on the CPU), whether it is
         used or not. ValueError where the cells do not make whole tokens.
         """
-        cells = tuple(weights.shape[2:])
-        grid = count_tokens(cells, patch)
-        required = grow_tokens(mark_tokens(weights, patch), self.dilate)
-        if always is not None:
-            required = required | mark_tokens(always, patch)
-        required = required.flatten(1).cpu()
+        grid = count_tokens(tuple(weights.shape[2:]), patch)
+        required = self.require(weights, patch, always=always)
         total = required.shape[1]
         draws = torch.rand(required.shape, generator=generator)
-        needs = required.sum(1)
-        wanted = needs + torch.ceil(self.background * (total - needs) - 1e-6).long()
-        rounded = -(-max(1, int(wanted.max())) // self.multiple) * self.multiple
-        count = min(total, rounded)
-        if count > self.max_kept * total:
+        count = self.count_kept(required)
+        if count is None:
             return None
+        needs = required.sum(1)
         order = draws.masked_fill(required, -1.0).argsort(dim=1)
         tokens = order[:, :count].sort(dim=1).values
         # Of the M tokens not required, count - needs are drawn, each as likely as the other.
         chances = (count - needs).double() / (total - needs).clamp_min(1)
         inverse = torch.where(required, 1.0, (1 / chances)[:, None]).float()
-        kept = torch.zeros(required.shape).scatter(1, tokens, 1.0)
+        marks = torch.zeros(required.shape).scatter(1, tokens, 1.0)
         importance = torch.zeros(required.shape).scatter(1, tokens, inverse.gather(1, tokens))
         return TokenSelection(
             tokens=tokens.to(weights.device),
             grid=grid,
-            kept=spread_tokens(kept, grid, patch).to(weights.device),
+            kept=spread_tokens(marks, grid, patch).to(weights.device),
             importance=spread_tokens(importance, grid, patch).to(weights.device),
         )
+
+    def require(
+        self, weights: Weights, patch: Patch, *, always: Weights | None = None
+    ) -> Bool[Tensor, "b n"]:
+        """The tokens that are kept whatever is drawn, row by row; on the CPU."""
+        required = grow_tokens(mark_tokens(weights, patch), self.dilate)
+        if always is not None:
+            required = required | mark_tokens(always, patch)
+        return required.flatten(1).cpu()
+
+    def count_kept(self, required: Bool[Tensor, "b n"]) -> int | None:
+        """How many tokens each sample of a batch keeps; None where it is carried whole."""
+        total, needs = required.shape[1], required.sum(1)
+        carried = needs + torch.ceil(self.background * (total - needs) - 1e-6).long()
+        rounded = -(-max(1, int(carried.max())) // self.multiple) * self.multiple
+        count = min(total, rounded)
+        return None if count > self.max_kept * total else count
 
 
 def count_tokens(cells: tuple[int, ...], patch: Patch) -> tuple[int, int, int]:

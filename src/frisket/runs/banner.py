@@ -19,6 +19,7 @@ from frisket.masks.weights import BACKGROUND, WeightSummary, describe
 from frisket.objectives.shift import SizeShift
 from frisket.runs.card import shift_of, variant_of
 from frisket.runs.epochs import describe_length, rates_of
+from frisket.runs.methods.patch_masking import describe_masking
 from frisket.runs.methods.token_routing import describe_routing, is_routed
 from frisket.shapes import CellPlanes, Cells
 
@@ -273,6 +274,8 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
     pairs += _list_settings(config)
     if is_routed(config):
         pairs.append(("token routing", describe_routing(config, prepared)))
+    if config.patch_masking.ratio:
+        pairs.append(("patch masking", describe_masking(config)))
     pairs.append(("background swap", _swap_row(config, prepared)))
     if config.mix.rate:
         pairs.append(("mixes", _describe_mixes(config, prepared)))

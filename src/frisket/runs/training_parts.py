@@ -19,7 +19,7 @@ from frisket.data.records import Prepared
 from frisket.data.sample import Batch
 from frisket.families.base import Family, Source, Variant, layer_names
 from frisket.families.whole_model import open_weights
-from frisket.losses.base import ATTENTION
+from frisket.losses.base import ATTENTION, LEFT_OUT
 from frisket.masks.weights import RegionWeights
 from frisket.objectives.noise import NoiseSampler
 from frisket.objectives.timesteps import TimestepSampler
@@ -27,6 +27,7 @@ from frisket.runs.card import shift_of, variant_of
 from frisket.runs.concepts.balance import add_concepts
 from frisket.runs.concepts.terms import terms_of
 from frisket.runs.epochs import rates_of
+from frisket.runs.methods.patch_masking import make_masking
 from frisket.runs.methods.token_routing import make_routing
 from frisket.runs.refusals import optimizer_of
 from frisket.training import optim, schedules
@@ -47,8 +48,8 @@ def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
     A model of several experts trains each batch within the range of one of those asked for.
     """
     options = config.timesteps
-    own = {"density", "mean", "std", "shift", "experts", "weighting", "min_snr"}
-    fixed = options.model_dump(exclude=own)
+    own_options = {"density", "mean", "std", "shift", "experts", "weighting", "min_snr"}
+    fixed = options.model_dump(exclude=own_options)
     return TimestepSampler(
         density=options.density or variant.density,
         mean=variant.mean if options.mean is None else options.mean,
@@ -173,13 +174,16 @@ def make_plan(config: Config) -> Plan:
 
 
 def _list_unscaled(config: Config) -> dict[str, frozenset[str]]:
-    """What terms are not multiplied by; attention is no prediction that a noise level weighs."""
-    attention = {
+    """What terms are not multiplied by: a noise level weighs what was predicted of the clean.
+
+    Neither attention is of it, nor what is reconstructed where tokens were left out.
+    """
+    unscaled = {
         name: frozenset({"t"})
         for name, (term, _) in terms_of(config).items()
-        if ATTENTION in term.needs
+        if term.needs & {ATTENTION, LEFT_OUT}
     }
-    return bare_of(config) | attention
+    return bare_of(config) | unscaled
 
 
 def make_noise(config: Config) -> NoiseSampler:
@@ -241,7 +245,7 @@ def build_trainer(
             loader.schedule,
         ),
         team=team,
-        routing=make_routing(config, family, denoiser),
+        routing=make_masking(config, family, denoiser) or make_routing(config, family, denoiser),
         average=Average(parameters, settings.ema) if settings.ema else None,
         **limits,
     )

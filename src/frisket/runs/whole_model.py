@@ -10,7 +10,7 @@ from torch import nn
 
 from frisket.config.tree import Config
 from frisket.data.records import Prepared
-from frisket.disk.folders import replacing_folder, share_file
+from frisket.disk.folders import replace_folder, share_file
 from frisket.disk.untrusted import read_table
 from frisket.families.base import Family, Source
 from frisket.families.weights import HUB_ID
@@ -39,7 +39,7 @@ def write_model(
     """
     folder = config.run.output / MODEL
     base = find_base(family, source_of(config, family))
-    with replacing_folder(folder) as draft:
+    with replace_folder(folder) as draft:
         save_weights(denoiser, draft / family.denoiser_folder)
         lacking = list(_add_parts(base, draft, family.denoiser_folder))
         record = describe_run(config, prepared, steps)
@@ -66,8 +66,8 @@ def find_base(family: Family, source: Source) -> Path | None:
     if local is not None:
         if local.is_dir():
             return local
-        beside = (local.parent, local.parent.parent)
-        return next((folder for folder in beside if (folder / "vae").is_dir()), None)
+        folders = (local.parent, local.parent.parent)
+        return next((folder for folder in folders if (folder / "vae").is_dir()), None)
     repo = source.path or family.variants[source.variant].repo
     if not HUB_ID.fullmatch(repo):
         return None

@@ -1,17 +1,18 @@
 """What the trainer is told: the plan of a run, its hooks, and one micro-batch ready to train on."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from frisket.data.sample import Batch
+from frisket.families.base import CLEAN_MASK
 from frisket.grid import LatentGrid
 from frisket.losses.base import Normalise
-from frisket.losses.weighting import Weighed, Weighting, WeightTable, list_exclusive
+from frisket.losses.weighting import Weighed, Weighting, WeightTable, list_exclusive, weigh
 from frisket.masks.morphology import feather_cells
 from frisket.objectives.noise import NoiseSampler
 from frisket.routing.selection import TokenSelection
-from frisket.shapes import Coverage, Latents, PerSample
+from frisket.shapes import Coverage, Latents, PerSample, Weights
 
 What = Literal["save", "validate", "preview"]
 
@@ -73,7 +74,8 @@ class MicroBatch:
     """One batch with everything that was drawn and laid for it before any forward pass.
 
     `share` is the part of the optimizer step's clips that it holds, over all ranks. `selection` are
-    the tokens that the denoiser carries through its routed blocks; None: all of them.
+    the tokens that the denoiser carries through its routed blocks, or sees at all; None: all of
+    them.
     """
 
     batch: Batch
@@ -82,6 +84,39 @@ class MicroBatch:
     weighed: Weighed
     share: float = 1.0
     selection: TokenSelection | None = None
+
+
+def weigh_batch(
+    weighting: Weighting,
+    batch: Batch,
+    t: PerSample,
+    progress: float,
+    *,
+    carried: Weights | None = None,
+) -> Weighed:
+    """The cells of one batch, weighed (`losses.weighting.weigh`)."""
+    return weigh(
+        weighting,
+        batch.coverage,
+        batch.masked,
+        t,
+        clean=batch.conditioning.get(CLEAN_MASK),
+        carried=carried,
+        progress=progress,
+        region_flags=batch.region_flags,
+    )
+
+
+def weigh_carried(weighting: Weighting, micro: MicroBatch, progress: float) -> MicroBatch:
+    """A micro-batch with the weight of tokens that its model does not see taken away.
+
+    As it is where all are seen, or where those that are left out have none (token routing).
+    """
+    chosen = micro.selection
+    if chosen is None or chosen.detached:
+        return micro
+    weighed = weigh_batch(weighting, micro.batch, micro.t, progress, carried=chosen.kept)
+    return replace(micro, weighed=weighed)
 
 
 @dataclass(slots=True)

@@ -27,6 +27,8 @@ def sum_metrics(micro: MicroBatch, values: Mapping[str, Tensor], step: Step) -> 
     error = (step.prediction.detach().float() - step.target.float()).square().mean(1, keepdim=True)
     teaches = step.weights > 0
     rest = ~teaches if step.predicted is None else ~teaches & (step.predicted > 0)
+    if step.left_out is not None:
+        rest = rest & (step.left_out == 0)  # not seen in this step, and inside all the same
     cell_weights = {"inside": teaches, "outside": rest}
     cell_weights |= {f"loss/{name}": weights for name, weights in micro.weighed.concepts.items()}
     for name, where in cell_weights.items():

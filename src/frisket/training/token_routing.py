@@ -1,16 +1,38 @@
-"""Token routing in training: which steps are routed, and which tokens each batch carries then."""
+"""Which tokens each batch of a step carries: by token routing, or by patch masking."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
 
+from frisket.families.routes import keep_tokens
+from frisket.routing.patches import PatchSelection, RatioPlan
 from frisket.routing.router import Router
 from frisket.routing.selection import BackgroundSelection, Patch, TokenSelection
 from frisket.shapes import Weights
 from frisket.training.plan import MicroBatch
+
+
+@runtime_checkable
+class TokenDraws(Protocol):
+    """What a trainer is told of tokens that not every step carries."""
+
+    def draw(
+        self, micros: Sequence[MicroBatch], done: int, progress: float, generator: Generator
+    ) -> list[MicroBatch]:
+        """The micro-batches of the step after `done`, each with its tokens (None: all of them).
+
+        `progress` is the share of the run that is done. `generator` gives what is drawn, after
+        everything else that the step draws.
+        """
+        ...
+
+    def carry(self, selection: TokenSelection | None) -> AbstractContextManager[None]:
+        """Inside, calls of the denoiser carry the selected tokens alone (None: all)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +93,41 @@ class TokenRouting:
         shown = torch.zeros_like(micro.weighed.weights)
         shown[:, :, 0] = 1
         return shown if predicted is None else torch.maximum(shown, 1 - predicted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchMasking:
+    """The model leaves tokens out itself, from its first block on, and predicts all (MaskDiT)."""
+
+    select: PatchSelection
+    ratios: RatioPlan
+    patch: Patch
+
+    def draw(
+        self, micros: Sequence[MicroBatch], done: int, progress: float, generator: Generator
+    ) -> list[MicroBatch]:
+        """The micro-batches of a step, each with the tokens that the model sees."""
+        ratio = self.ratios.find_ratio(progress)
+        if not ratio:
+            return list(micros)
+        chosen = [
+            self.select(micro.weighed.weights, self.patch, ratio, generator) for micro in micros
+        ]
+        pairs = zip(micros, chosen, strict=True)
+        return [replace(micro, selection=selection) for micro, selection in pairs]
+
+    @contextmanager
+    def carry(self, selection: TokenSelection | None) -> Iterator[None]:
+        """Inside, the denoiser is told of the selected tokens (None: of all)."""
+        with keep_tokens(None if selection is None else selection.tokens):
+            yield
+
+
+def describe_tokens(selection: TokenSelection | None) -> dict[str, Any]:
+    """What a `Step` says of the tokens that its call carried, by its names."""
+    if selection is None:
+        return {}
+    return {"importance": selection.importance, "patch": selection.patch}
 
 
 def silence(prediction: Tensor, selection: TokenSelection | None) -> Tensor:

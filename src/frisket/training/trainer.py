@@ -16,10 +16,10 @@ from torch import Generator, Tensor, nn
 from frisket.adapters import lora
 from frisket.adapters.norms import limit_norms
 from frisket.data.sample import Batch
-from frisket.families.base import CLEAN_MASK, Family
+from frisket.families.base import Family
 from frisket.grid import LatentGrid
 from frisket.losses.base import BASE, EMA, LossTerm, Step, check_needs
-from frisket.losses.weighting import pool, weigh
+from frisket.losses.weighting import pool
 from frisket.masks.weights import RegionWeights
 from frisket.objectives.base import Objective
 from frisket.shapes import Latents, PerSample
@@ -29,7 +29,7 @@ from frisket.training.ema import Average, evaluating
 from frisket.training.interrupt import Stopped, listening
 from frisket.training.metrics_log import MetricsLog
 from frisket.training.optim import NonFinite, clip, mode, settle
-from frisket.training.plan import Hooks, MicroBatch, Plan
+from frisket.training.plan import Hooks, MicroBatch, Plan, weigh_batch, weigh_carried
 from frisket.training.schedules import set_rates
 from frisket.training.step_metrics import (
     mean_metrics,
@@ -38,7 +38,7 @@ from frisket.training.step_metrics import (
     note_step,
     sum_metrics,
 )
-from frisket.training.token_routing import TokenRouting, silence
+from frisket.training.token_routing import TokenDraws, describe_tokens, silence
 
 SKIPS = 25  # the loss scale starts at 2^16: by then it is below what any gradient needs
 
@@ -71,7 +71,7 @@ class Trainer:
     hooks: Hooks = field(default_factory=Hooks)
     confine: Callable[[Batch], AbstractContextManager[Any]] = nullcontext  # where the adapter acts
     extra: Callable[[], Mapping[str, Tensor]] = dict  # losses that are of no prediction
-    routing: TokenRouting | None = None  # which tokens pass by the middle blocks
+    routing: TokenDraws | None = None  # which tokens pass by the middle blocks, or all of them
     done: int = 0
     rows: int = 0  # batches taken from the one row that all processes deal out, by all of them
     skipped: int = 0  # steps that the loss scale left out: nothing moved in them
@@ -129,7 +129,9 @@ class Trainer:
             if batch.prior_coverage is None
             else self.weights.outside(batch.prior_coverage, batch.masked),
             predicted=weighed.predicted,
-            importance=None if micro.selection is None else micro.selection.importance,
+            noisy=noisy,
+            left_out=weighed.left_out,
+            **describe_tokens(micro.selection),
             attention=collect(),
         )
         values = {
@@ -208,18 +210,11 @@ class Trainer:
             noise = self.plan.noise.draw(batch.latents.shape, self.generator).to(batch.latents)
             t = self.objective.sample_t(len(batch), self.generator, cells=batch.cells)
             t = t.to(batch.latents.device)
-            weighed = weigh(
-                weighing,
-                batch.coverage,
-                batch.masked,
-                t,
-                clean=batch.conditioning.get(CLEAN_MASK),
-                progress=self._progress,
-                region_flags=batch.region_flags,
-            )
+            weighed = weigh_batch(weighing, batch, t, self._progress)
             micros.append(MicroBatch(batch=batch, noise=noise, t=t, weighed=weighed))
         if self.routing is not None:
             micros = self.routing.draw(micros, self.done, self._progress, self.generator)
+            micros = [weigh_carried(weighing, micro, self._progress) for micro in micros]
         pooled, shares = pool(weighing, [micro.weighed for micro in micros], self.team.total)
         return [
             replace(micro, weighed=weighed, share=share)

@@ -4,11 +4,13 @@ from collections.abc import Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import ReferenceType, ref
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from frisket.families.passages import keep_passage
+from frisket.families.passages import get_passage, keep_passage
+from frisket.families.routes import KeptTokens
 from frisket.families.streams import DenoiserCall, Streams
 
 CALLS = "frisket_calls"  # attribute of a bare denoiser
@@ -19,8 +21,15 @@ class Record:
     """One call, and the factors that were laid on its rows: its recomputation sees the same."""
 
     call: DenoiserCall
+    model: ReferenceType[nn.Module]  # the bare denoiser, which has this record
     factors: dict[Hashable, Tensor | None] = field(default_factory=dict)
     factor_states: dict[int, Any] = field(default_factory=dict)  # as they were, by their id
+
+    def find_kept(self) -> KeptTokens | None:
+        """The tokens that routed blocks of the call carry; None where they carry all."""
+        model = self.model()
+        passage = None if model is None else get_passage(model)
+        return None if passage is None else passage.kept
 
 
 class Calls:
@@ -47,7 +56,7 @@ class Calls:
     def _follow_call(
         self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
-        self.record = Record(self.streams.read(model, args, kwargs))
+        self.record = Record(self.streams.read(model, args, kwargs), ref(model))
 
     @contextmanager
     def restore(self, record: Record | None) -> Iterator[None]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from frisket.adapters.routed.calls import Calls
 from frisket.adapters.routed.laying import RoutingError, lay_cells, lay_rows
 from frisket.adapters.routed.schedule import RankSchedule
+from frisket.families.routes import KeptTokens
 from frisket.families.streams import DenoiserCall, Stream
 
 # A factor, or what makes it of a call (where negative prompts come in calls of their own, say).
@@ -64,20 +65,20 @@ class Factors:
         _, own_tokens, own_space = site.hold(self)
         if (own_tokens is None and own_space is None) or site.stream == "apart":
             return None
-        call = site.read_call()
+        call, kept = site.read_call(), site.find_kept()
 
         def compute() -> Tensor | None:
             tokens, space = _resolve(own_tokens, call), _resolve(own_space, call)
             if channels:
                 factor = lay_cells(call, space, tuple(update.shape[2:]))
             elif update.ndim == 3:
-                factor = lay_rows(site.stream, update.shape[1], call, tokens, space)
+                factor = lay_rows(site.stream, update.shape[1], call, tokens, space, kept=kept)
             else:
                 factor = lay_rows("flat", len(update), call, tokens, space)
             return None if factor is None else factor.to(update)
 
         sides = tuple(update.shape[2:]) if channels else (update.shape[1],)
-        return site.remember((id(self), site.stream, sides, update.dtype), compute)
+        return site.remember((id(self), site.stream, sides, update.dtype, id(kept)), compute)
 
 
 @dataclass(eq=False, slots=True)
@@ -97,6 +98,11 @@ class Site:
                 " acts by noise level or place, which only the denoiser is told"
             )
         return record.call
+
+    def find_kept(self) -> KeptTokens | None:
+        """The tokens that routed blocks of the call carry; None where they carry all."""
+        record = None if self.calls is None else self.calls.record
+        return None if record is None else record.find_kept()
 
     def hold(self, factors: Factors) -> tuple[RankSchedule | None, FactorSource, FactorSource]:
         """Ranks, tokens and space as they were when the call first asked."""

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 ALL = 'model.train = "all"'
 
 
-def all_weights_problems(
+def find_all_weights_problems(
     config: Config, variant: "Variant", label: str
 ) -> Iterator[tuple[Key, str]]:
     """Key and sentence of everything that all weights cannot be trained with; none for a LoRA."""
     if config.model.train != "all":
         return
-    yield from _lora_problems(config)
-    yield from _memory_problems(config)
-    yield from _teacher_problems(config)
+    yield from _find_lora_problems(config)
+    yield from _find_memory_problems(config)
+    yield from _find_teacher_problems(config)
     if config.model.dtype != "float32":
         yield (
             ("model", "dtype"),
@@ -37,7 +37,7 @@ def all_weights_problems(
         )
 
 
-def _lora_problems(config: Config) -> Iterator[tuple[Key, str]]:
+def _find_lora_problems(config: Config) -> Iterator[tuple[Key, str]]:
     """Every option of [lora] that was set: no adapter is there for it."""
     for name, field in Lora.model_fields.items():
         if getattr(config.lora, name) != field.default:
@@ -53,7 +53,7 @@ def _lora_problems(config: Config) -> Iterator[tuple[Key, str]]:
         )
 
 
-def _memory_problems(config: Config) -> Iterator[tuple[Key, str]]:
+def _find_memory_problems(config: Config) -> Iterator[tuple[Key, str]]:
     """Switches of [memory] that are for frozen weights: with all trained there are none."""
     memory = config.memory
     switches: dict[str, tuple[Any, Any, str]] = {
@@ -70,7 +70,7 @@ def _memory_problems(config: Config) -> Iterator[tuple[Key, str]]:
             )
 
 
-def _teacher_problems(config: Config) -> Iterator[tuple[Key, str]]:
+def _find_teacher_problems(config: Config) -> Iterator[tuple[Key, str]]:
     """Terms that hold the model to its base, which is not there any more once weights move."""
     from frisket.losses.base import BASE, TERMS  # noqa: PLC0415 - torch, only when asked for
 

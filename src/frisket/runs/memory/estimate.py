@@ -88,10 +88,10 @@ def predict(config: Config, *, prepare: bool = True) -> Prediction:
     resident, waiting = _place_weights(known.experts, config.memory.swap_blocks)
     state = known.trained * STATE.get(config.optimizer.name, 8.0)
     average = 4.0 * known.trained if config.optimizer.ema else 0.0
-    every = config.model.train == "all"
+    trains_all = config.model.train == "all"
     return Prediction(
-        weights=resident + (known.adapter if every else 0.0),
-        adapter=0.0 if every else known.adapter,
+        weights=resident + (known.adapter if trains_all else 0.0),
+        adapter=0.0 if trains_all else known.adapter,
         optimizer=(state + average) / MIB,
         # A part of them is there at the worst moment, all when it has passed.
         gradients=known.adapter,

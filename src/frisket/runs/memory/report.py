@@ -129,10 +129,10 @@ def card(prediction: "Prediction") -> str:
 
 def list_switches(config: Config, prediction: "Prediction") -> Iterator[Change]:
     """Settings by what they cost: nothing, time, a little of the result, more of it."""
-    memory, every = config.memory, config.model.train == "all"
-    if every and config.run.precision == "float32":
+    memory, trains_all = config.memory, config.model.train == "all"
+    if trains_all and config.run.precision == "float32":
         yield "half the activations, no loss to speak of", {"run.precision": "bfloat16"}
-    if not every and config.model.dtype == "float32":
+    if not trains_all and config.model.dtype == "float32":
         half = {"model.dtype": "bfloat16", "run.precision": "bfloat16"}
         yield "half the weights, no loss to speak of", half
     if not memory.checkpointing:
@@ -140,13 +140,13 @@ def list_switches(config: Config, prediction: "Prediction") -> Iterator[Change]:
     if config.run.batch > 1:
         many = config.optimizer.accumulate * config.run.batch
         yield "as many clips a step, one by one", {"run.batch": 1, "optimizer.accumulate": many}
-    if every and config.optimizer.name == "adamw":
+    if trains_all and config.optimizer.name == "adamw":
         yield "a quarter of the optimizer, in 8 bits", {"optimizer.name": "adamw8bit"}
-    if not every and memory.quantise == "none" and memory.storage == "same":
+    if not trains_all and memory.quantise == "none" and memory.storage == "same":
         yield "half the weights, rounded to 8 bits", {"memory.storage": "float8"}
     if prediction.vae is not None and not memory.tile_vae and prediction.vae > prediction.training:
         yield "seams between tiles, blended", {"memory.tile_vae": True}
-    if every:
+    if trains_all:
         return  # the rest is for frozen weights
     yield from _swap_deeper(prediction.blocks, memory.swap_blocks)
     if memory.quantise != "nf4" and config.lora.kind in ("lora", "dora"):

@@ -52,11 +52,11 @@ def check_models(family: Family, variant: str, lora: Sequence[tuple[Path, float]
         if not is_model(path):
             continue
         base = _read_base(path)
-        for word, ours in (("family", family.name), ("variant", variant)):
-            if base.get(word, ours) != ours:
+        for word, expected in (("family", family.name), ("variant", variant)):
+            if base.get(word, expected) != expected:
                 raise AdapterMismatch(
-                    f"{path} is {show(base[word])} by its {word}, and the base is {ours}: choose"
-                    f" the model.{word} it was trained from"
+                    f"{path} is {show(base[word])} by its {word}, and the base is {expected}:"
+                    f" choose the model.{word} it was trained from"
                 )
         if len(lora) > 1 or strength != 1:
             raise AdapterMismatch(

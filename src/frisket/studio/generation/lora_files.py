@@ -1,4 +1,7 @@
-"""LoRA files of the workspace, known by ids: those of runs, of their checkpoints, and others."""
+"""LoRA files of the workspace, known by ids: those of runs, of their checkpoints, and others.
+
+A run that trained all weights has its model where another has its LoRA.
+"""
 
 import hashlib
 import json
@@ -8,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from frisket.disk.untrusted import BadText, cut, parse_json
+from frisket.disk.untrusted import BadText, cut, parse_json, read_text
 from frisket.studio.runs.index import RunFolder
+from frisket.studio.runs.results import RECORD, find_model
 
 HEADER = 16 << 20  # bytes of a header at most: an adapter of the largest model has 1 or 2
 MARKS = ("lora", "lokr_", "hada_", "dora_scale", "diff_b")  # in the names of an adapter's tensors
@@ -31,6 +35,7 @@ class LoraFile:
     trigger: str
     focus: str  # the one word of the text that it acts on
     modified: float  # seconds since 1970
+    whole: bool = False  # a model whose weights were all trained: it acts alone, at strength 1
 
 
 def list_loras(root: Path, runs: Sequence[RunFolder]) -> list[LoraFile]:
@@ -41,6 +46,9 @@ def list_loras(root: Path, runs: Sequence[RunFolder]) -> list[LoraFile]:
     """
     loras: dict[Path, LoraFile] = {}
     for run in runs:
+        model = _describe_model(run)
+        if model is not None:
+            loras[model.path] = model
         for folder, step in _list_run_folders(run):
             for path in _list_common_names(folder):
                 lora = _describe(path, _name_of_run(run, step), run, step or run.steps)
@@ -128,7 +136,6 @@ def _describe(path: Path, name: str, run: RunFolder | None, step: int | None) ->
         return None
     if not is_adapter:
         return None
-    base = _read_entry(metadata, "frisket.base")
     record = _read_entry(metadata, "frisket.adapter")
     return LoraFile(
         id=name_lora(path),
@@ -136,11 +143,46 @@ def _describe(path: Path, name: str, run: RunFolder | None, step: int | None) ->
         path=path,
         run=run.id if run else None,
         step=step,
-        family=str(base.get("family", "")),
-        trigger=cut(metadata.get("modelspec.trigger_phrase", ""), 200),
+        family=_read_family(metadata),
+        trigger=_read_trigger(metadata),
         focus=cut(str(record.get("focus") or ""), 200),
         modified=modified,
     )
+
+
+def _describe_model(run: RunFolder) -> LoraFile | None:
+    """The model of a run that trained all weights; None for a run of a LoRA, and before its end."""
+    path = find_model(run.folder)
+    if path is None:
+        return None
+    try:
+        file = run.folder / RECORD
+        tree = parse_json(read_text(file, HEADER))
+        modified = file.stat().st_mtime
+    except (OSError, BadText):
+        return None
+    pairs = tree.items() if isinstance(tree, dict) else ()
+    metadata = {str(key): str(value) for key, value in pairs}
+    return LoraFile(
+        id=name_lora(path),
+        name=f"{run.name}, all weights",
+        path=path,
+        run=run.id,
+        step=run.steps,
+        family=_read_family(metadata),
+        trigger=_read_trigger(metadata),
+        focus="",
+        modified=modified,
+        whole=True,
+    )
+
+
+def _read_family(metadata: Mapping[str, str]) -> str:
+    return str(_read_entry(metadata, "frisket.base").get("family", ""))
+
+
+def _read_trigger(metadata: Mapping[str, str]) -> str:
+    return cut(metadata.get("modelspec.trigger_phrase", ""), 200)
 
 
 def _read_entry(metadata: Mapping[str, str], name: str) -> Mapping[str, Any]:

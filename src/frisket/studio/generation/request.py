@@ -88,6 +88,24 @@ class GenerateForm(PageForm):
         return self
 
 
+def check_model(form: GenerateForm, names: Sequence[str]) -> None:
+    """Refuse what a model whose weights were all trained cannot do, of those chosen by `names`.
+
+    ValueError where one is not to act alone, everywhere and at strength 1.
+    """
+    if not names:
+        return
+    if len(form.loras) > 1 or form.loras[0].strength != 1:
+        raise ValueError(
+            f"{names[0]}: a model acts alone and at strength 1; remove the others, or turn it into"
+            " a LoRA (frisket convert --extract)"
+        )
+    if form.method or form.loras[0].painted:
+        raise ValueError(
+            f"{names[0]}: a model acts everywhere; no painting and no word confines it"
+        )
+
+
 def build_argv(
     form: GenerateForm,
     config: Path,

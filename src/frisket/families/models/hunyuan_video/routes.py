@@ -47,14 +47,14 @@ class HunyuanRoutes:
 def _count_clean(narrow: Narrow) -> Narrow:
     """The same for blocks that tell the first `num_tokens` rows (latent frame 0) a level of 0."""
 
-    def narrow_counted(given: dict[str, Any], kept: KeptTokens) -> dict[str, Any]:
-        clean = kept.tokens < given["num_tokens"]
+    def narrow_counted(arguments: dict[str, Any], kept_tokens: KeptTokens) -> dict[str, Any]:
+        clean = kept_tokens.tokens < arguments["num_tokens"]
         count = int(clean[0].sum())
         if not (bool((clean.sum(1) == count).all()) and bool(clean[:, :count].all())):
             raise ValueError(
                 "num_tokens: the kept tokens of latent frame 0 must come first, as many in each"
                 f" sample; there are {clean.sum(1).tolist()}"
             )
-        return {**narrow(given, kept), "num_tokens": count}
+        return {**narrow(arguments, kept_tokens), "num_tokens": count}
 
     return narrow_counted

@@ -59,7 +59,11 @@ class MaskDiTRoutes:
     """The encoder's blocks: each sample may keep tokens of its own, nothing goes with them."""
 
     shared: bool = False
-    patch: tuple[int, int, int] = (1, 2, 2)
+
+    def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
+        """One frame, and the square of cells that the model folds into a token."""
+        config: Any = denoiser.config
+        return 1, config.patch_size, config.patch_size
 
     def list_blocks(self, denoiser: nn.Module) -> tuple[RoutedBlock, ...]:
         """The encoder's blocks in the order of the call."""

@@ -75,6 +75,7 @@ class MaskDiT(Standard):
     routes: TokenRoutes | None = MaskDiTRoutes()
     leaves_out_tokens = True
     lora_prefix = "transformer"
+    denoiser_folder = "denoiser"
     names = Names()  # it has no other release than ours
     lora_presets: Mapping[str, tuple[str, ...]] = presets("attn", mlp="ff", blocks="blocks")
     lora_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0", "ff.0", "ff.2")

@@ -92,24 +92,26 @@ _INDEXED = align(modulate_index=("image", 1))
 _VALID = align(key_valid=("joint", 1))
 
 
-def _narrow_qwen(arguments: dict[str, Any], kept: KeptTokens) -> dict[str, Any]:
+def _narrow_qwen(arguments: dict[str, Any], kept_tokens: KeptTokens) -> dict[str, Any]:
     """The rotary embedding is a pair: of the image's rows, and of the text's, which all stay."""
     image_rotary, text_rotary = arguments["image_rotary_emb"]
-    pair = (take_rotary(image_rotary, kept, "image"), text_rotary)
-    return {**_INDEXED(arguments, kept), "image_rotary_emb": pair}
+    pair = (take_rotary(image_rotary, kept_tokens, "image"), text_rotary)
+    return {**_INDEXED(arguments, kept_tokens), "image_rotary_emb": pair}
 
 
-def _narrow_qwen_21(arguments: dict[str, Any], kept: KeptTokens) -> dict[str, Any]:
+def _narrow_qwen_21(arguments: dict[str, Any], kept_tokens: KeptTokens) -> dict[str, Any]:
     """ValueError for a mask of flex_attention: its blocks of rows cannot be gathered."""
     if arguments["attention_mask"] is not None:
         raise ValueError(
             "attention_mask: token routing cannot cut the mask of QwenImage21FlexAttnProcessor; use"
             " QwenImage21AttnProcessor, the default"
         )
-    narrow_arguments = _VALID(arguments, kept)
-    rotary = take_rotary(arguments["rotary_emb"], kept, "joint")
+    narrow_arguments = _VALID(arguments, kept_tokens)
+    rotary = take_rotary(arguments["rotary_emb"], kept_tokens, "joint")
     target_mask = arguments["target_token_mask"]
     if target_mask is not None:
         # As many rows of each kind stay in every sample, in the same order: one mask does for all.
-        target_mask = KeptTokens(kept.tokens[:1], kept.call).take(target_mask, "joint", dim=0)
+        target_mask = KeptTokens(kept_tokens.tokens[:1], kept_tokens.call).take(
+            target_mask, "joint", dim=0
+        )
     return {**narrow_arguments, "rotary_emb": rotary, "target_token_mask": target_mask}

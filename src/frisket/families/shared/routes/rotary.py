@@ -9,7 +9,7 @@ from torch import Tensor
 from frisket.families.routes import KeptTokens, Narrow
 from frisket.families.streams import Stream
 
-WHOLE = slice(None)
+EVERY_ROW = slice(None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +25,7 @@ class SampleRotary:
 
     def __getitem__(self, index: Any) -> Tensor:
         """As `apply_rotary_emb` asks for it, b n 1 d; IndexError otherwise."""
-        if index != (None, WHOLE, None, WHOLE):
+        if index != (None, EVERY_ROW, None, EVERY_ROW):
             raise IndexError(f"a rotary embedding of each sample is not indexed by {index}")
         return self.rows[:, :, None]
 
@@ -37,30 +37,30 @@ class SampleRotary:
 
 
 def take_rotary(
-    rotary: Shaped[Tensor, "n d"], kept: KeptTokens, stream: Stream
+    rotary: Shaped[Tensor, "n d"], kept_tokens: KeptTokens, stream: Stream
 ) -> Tensor | SampleRotary:
     """The rows that stay of an embedding with one row a token of `stream`, never renumbered.
 
     A tensor where all samples keep the same tokens. ValueError where `rotary` has another number
     of rows than the stream.
     """
-    if len(kept.tokens) == 1:
-        return kept.take(rotary, stream, 0)
-    return SampleRotary(kept.take(rotary[None], stream, 1))
+    if len(kept_tokens.tokens) == 1:
+        return kept_tokens.take(rotary, stream, 0)
+    return SampleRotary(kept_tokens.take(rotary[None], stream, 1))
 
 
-def align_rotary(name: str, stream: Stream, others: Narrow | None = None) -> Narrow:
-    """A `narrow` for (cos, sin), each n d, in the argument `name`, after what `others` does.
+def align_rotary(name: str, stream: Stream, before: Narrow | None = None) -> Narrow:
+    """A `narrow` for (cos, sin), each n d, in the argument `name`, after what `before` does.
 
     ValueError, by name, where they have not as many rows as the stream.
     """
 
-    def narrow(given: dict[str, Any], kept: KeptTokens) -> dict[str, Any]:
-        taken = dict(given) if others is None else others(given, kept)
+    def narrow(arguments: dict[str, Any], kept_tokens: KeptTokens) -> dict[str, Any]:
+        result = dict(arguments) if before is None else before(arguments, kept_tokens)
         try:
-            pair = tuple(take_rotary(rotary, kept, stream) for rotary in given[name])
+            pair = tuple(take_rotary(rotary, kept_tokens, stream) for rotary in arguments[name])
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-        return {**taken, name: pair}
+        return {**result, name: pair}
 
     return narrow

@@ -25,11 +25,11 @@ class WanRoutes:
         return frames, rows, columns
 
     def list_blocks(self, denoiser: nn.Module) -> tuple[RoutedBlock, ...]:
-        """All blocks."""
+        """All blocks: they are of one kind."""
         return list_stack(denoiser, "blocks", output=None, narrow=_narrow)
 
 
-def _narrow(arguments: dict[str, Any], kept: KeptTokens) -> dict[str, Any]:
+def _narrow(arguments: dict[str, Any], kept_tokens: KeptTokens) -> dict[str, Any]:
     """Rotary rows, and the modulation where it is told one level a token (TI2V): b n 6 c."""
     by_token = arguments["temb"].ndim == 4
-    return (ROTARY_AND_TIME if by_token else ROTARY)(arguments, kept)
+    return (ROTARY_AND_TIME if by_token else ROTARY)(arguments, kept_tokens)

@@ -24,7 +24,7 @@ from frisket.studio.generation.paintings import (
     read_painting,
     save_painting,
 )
-from frisket.studio.generation.request import GenerateForm, build_argv
+from frisket.studio.generation.request import GenerateForm, build_argv, check_model
 from frisket.studio.ids import FileToken
 from frisket.studio.jobs.spec import JobSpec
 from frisket.studio.runs.artefacts import send_artefact
@@ -94,6 +94,7 @@ def read_loras(studio: OpenStudio) -> dict[str, Any]:
                 "trigger": lora.trigger,
                 "focus": lora.focus,
                 "modified": lora.modified,
+                "whole": lora.whole,
             }
             for lora in loras
         ]
@@ -119,6 +120,8 @@ def start(studio: OpenStudio, form: GenerateForm) -> dict[str, Any]:
     missing = next((choice for choice in form.loras if choice.lora not in loras), None)
     if missing is not None:
         raise UnknownId("a chosen LoRA is not there any more; choose again")
+    chosen_loras = [loras[choice.lora] for choice in form.loras]
+    check_model(form, [lora.name for lora in chosen_loras if lora.whole])
     folder = studio.root / "generated" / "NNN" if form.dry else make_folder(studio.root)
     try:
         argv, lines = build_argv(

@@ -1,0 +1,1 @@
+"""MaskDiT against the same transformer that sees every token, at equal FLOPs."""

@@ -1,0 +1,1 @@
+"""Which of a picture's tokens a training step carries."""
