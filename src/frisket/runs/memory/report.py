@@ -134,20 +134,13 @@ def card(prediction: "Prediction") -> str:
 def list_switches(config: Config, prediction: "Prediction") -> Iterator[Change]:
     """Settings by what they cost: nothing, time, a little of the result, more of it."""
     memory, trains_all = config.memory, config.model.train == "all"
-    if trains_all and config.run.precision == "float32":
-        yield "half the activations, no loss to speak of", {"run.precision": "bfloat16"}
-    if not trains_all and config.model.dtype == "float32":
-        half = {"model.dtype": "bfloat16", "run.precision": "bfloat16"}
-        yield "half the weights, no loss to speak of", half
+    yield from _halve_precision(config)
     if not memory.checkpointing:
         yield "a third more time a step", {"memory.checkpointing": True}
     if config.run.batch > 1:
         many = config.optimizer.accumulate * config.run.batch
         yield "as many clips a step, one by one", {"run.batch": 1, "optimizer.accumulate": many}
-    if trains_all and config.optimizer.name == "adamw":
-        yield "a quarter of the optimizer, in 8 bits", {"optimizer.name": "adamw8bit"}
-    if not trains_all and memory.quantise == "none" and memory.storage == "same":
-        yield "half the weights, rounded to 8 bits", {"memory.storage": "float8"}
+    yield from _round_to_8_bits(config)
     if prediction.vae is not None and not memory.tile_vae and prediction.vae > prediction.training:
         yield "seams between tiles, blended", {"memory.tile_vae": True}
     if trains_all:
@@ -157,6 +150,25 @@ def list_switches(config: Config, prediction: "Prediction") -> Iterator[Change]:
         small = {"memory.quantise": "nf4", "memory.storage": "same", "memory.swap_blocks": 0}
         yield "a quarter of the weights, rounded to 4 bits", small
         yield from _swap_deeper(prediction.blocks, 0)
+
+
+def _halve_precision(config: Config) -> Iterator[Change]:
+    if config.model.train == "all":
+        if config.run.precision == "float32":
+            yield "half the activations, no loss to speak of", {"run.precision": "bfloat16"}
+    elif config.model.dtype == "float32":
+        half = {"model.dtype": "bfloat16", "run.precision": "bfloat16"}
+        yield "half the weights, no loss to speak of", half
+
+
+def _round_to_8_bits(config: Config) -> Iterator[Change]:
+    """The optimizer of weights that are trained, or weights that are frozen."""
+    memory = config.memory
+    if config.model.train == "all":
+        if config.optimizer.name == "adamw":
+            yield "a quarter of the optimizer, in 8 bits", {"optimizer.name": "adamw8bit"}
+    elif memory.quantise == "none" and memory.storage == "same":
+        yield "half the weights, rounded to 8 bits", {"memory.storage": "float8"}
 
 
 def _swap_deeper(blocks: int, depth: int) -> Iterator[Change]:
