@@ -181,7 +181,9 @@ def test_the_banner_says_what_passes_by(world, tmp_path):
 
     assert "carry no loss" in describe()
     everywhere = describe(regions={"subject": 1.0, "background": 0.1})
-    assert everywhere.startswith("off: nothing could pass by; 2 of 2 clips with weight in over 100%")
+    assert everywhere.startswith(
+        "off: nothing could pass by; 2 of 2 clips with weight in over 100%"
+    )
     folder = tmp_path / "whole-masks"
     folder.mkdir()
     for number in (1, 2):
