@@ -161,6 +161,18 @@ def test_needs_leave_out_what_a_model_cannot_do() -> None:
     assert plan_preset("character", WAN, masks=True).left_out == ()
 
 
+def test_all_weights_leave_out_what_needs_a_base_or_a_lora(tmp_path: Path) -> None:
+    tree = {"preset": "character", "data": [{"clips": "c", "masks": "m"}]}
+    path = write_config(tmp_path / "a.toml", tree | {"model": {"family": "pocket"}})
+    config, origin = read(path, ["model.train=all"])
+    check(config, origin)
+    assert "prior" not in config.losses.terms
+    assert config.swap.rate == 0.5
+    plan = plan_preset("character", find_facts("pocket"), masks=True, base=False)
+    left_out = [key for key, _ in plan.left_out]
+    assert left_out[:2] == [("losses", "prior"), ("lora", "kind")]
+
+
 def test_every_value_has_a_reason_and_a_heading_that_is_there() -> None:
     page = (ROOT / "docs" / "effects.md").read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)

@@ -181,11 +181,11 @@ def test_the_banner_says_what_passes_by(world, tmp_path):
 
     assert "carry no loss" in describe()
     everywhere = describe(regions={"subject": 1.0, "background": 0.1})
-    assert everywhere.startswith("off: nothing could pass by; 2 clips with weight in over 100%")
+    assert everywhere.startswith("off: nothing could pass by; 2 of 2 clips with weight in over 100%")
     folder = tmp_path / "whole-masks"
     folder.mkdir()
     for number in (1, 2):
         pixels = draw_clip(number)[0]
         write_video(folder / f"{number}.mkv", torch.full_like(pixels, 255), 16, lossless=True)
     covering = describe(data={"resolution": SIDE, "masks": folder})
-    assert covering.startswith("off: nothing could pass by; 2 clips with weight")
+    assert covering.startswith("off: nothing could pass by; 2 of 2 clips with weight")

@@ -132,17 +132,14 @@ def weigh(
     """
     batch, _, *grid = coverage.shape
     _check("t", t, (batch,))
-    for name, plane in (("clean", clean), ("carried", carried)):
-        if plane is not None:
-            _check(name, plane, (batch, 1, *grid))
+    _check_planes((batch, 1, *grid), clean=clean, carried=carried)
     soft = coverage if weighting.soften is None else weighting.soften(coverage, t)
     predicted = None if clean is None else 1 - clean.float()
     weights = _predict_only(weighting.table(soft, masked), predicted)
     full_weights = weights
-    whole = region_flags is not None or bool(weighting.balance) or carried is not None
+    is_partial = bool(weighting.balance) or not (region_flags is carried is None)
     if region_flags is not None:
-        shares = weighting.table.share_weights(soft, masked)
-        weights = weights * (1 - _sum_planes(shares, (~region_flags).float()))
+        weights = weights * _count_in(weighting, soft, masked, region_flags)
     silent = weights.flatten(1).sum(1) == 0
     exclusive = _list_active(weighting)
     needed = exclusive or weighting.raw_beta
@@ -150,21 +147,29 @@ def weigh(
     for term in exclusive:
         assert uncurved is not None
         weights = weights * (1 - term.exclusive_mask(uncurved, t, progress))
-    seen = weights if carried is None else weights * carried
+    carried_weights = weights if carried is None else weights * carried
     weighed = Weighed(
-        weights=seen,
-        divisor=_divide(weighting, seen, uncurved),
+        weights=carried_weights,
+        divisor=_divide(weighting, carried_weights, uncurved),
         silent=silent,
         uncurved=uncurved if exclusive else None,
         predicted=predicted,
-        full_weights=full_weights if whole else None,
-        left_out=None if carried is None else weights - seen,
+        full_weights=full_weights if is_partial else None,
+        left_out=None if carried is None else weights - carried_weights,
     )
     return _share_out(weighting, weighed, soft, masked) if weighting.concepts else weighed
 
 
 def _list_active(weighting: Weighting) -> list[ExclusiveTerm]:
     return [term for term in weighting.exclusive if term.exclusive]
+
+
+def _count_in(
+    weighting: Weighting, coverage: Coverage, masked: Flags, region_flags: RegionFlags
+) -> Weights:
+    """The share of each cell that is of no region which its sample leaves out."""
+    shares = weighting.table.share_weights(coverage, masked)
+    return 1 - _sum_planes(shares, (~region_flags).float())
 
 
 def _predict_only(weights: Weights, predicted: Weights | None) -> Weights:
@@ -197,6 +202,12 @@ def _sum_planes(shares: Tensor, factors: Tensor) -> Tensor:
     """Planes b k f h w, each times its sample's factor (b k), summed to b 1 f h w."""
     total: Tensor = (shares * factors.view(*factors.shape, 1, 1, 1)).sum(1, keepdim=True)
     return total
+
+
+def _check_planes(shape: tuple[int, ...], **planes: Weights | None) -> None:
+    for name, plane in planes.items():
+        if plane is not None:
+            _check(name, plane, shape)
 
 
 def _check(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

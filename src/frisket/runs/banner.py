@@ -273,10 +273,7 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
         pairs.append(("compat", compat.meaning(normalise)))
     pairs.append(("noise levels", describe_noise(config, {item.shape for item in prepared.items})))
     pairs += _list_settings(config)
-    if is_routed(config):
-        pairs.append(("token routing", describe_routing(config, prepared, _planes(prepared))))
-    if config.patch_masking.ratio:
-        pairs.append(("patch masking", describe_masking(config)))
+    pairs += _list_token_rows(config, prepared)
     pairs.append(("background swap", _swap_row(config, prepared)))
     if config.mix.rate:
         pairs.append(("mixes", _describe_mixes(config, prepared)))
@@ -287,6 +284,14 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
         )
     )
     return pairs
+
+
+def _list_token_rows(config: Config, prepared: Prepared) -> Iterator[tuple[str, str]]:
+    """What becomes of the image's tokens where a step does not carry all of them."""
+    if is_routed(config):
+        yield "token routing", describe_routing(config, prepared, _planes(prepared))
+    if config.patch_masking.ratio:
+        yield "patch masking", describe_masking(config)
 
 
 def _list_settings(config: Config) -> Iterator[tuple[str, str]]:

@@ -96,7 +96,7 @@ class TokenRouting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PatchMasking:
+class PatchMasker:
     """The model leaves tokens out itself, from its first block on, and predicts all (MaskDiT)."""
 
     select: PatchSelection

@@ -6,15 +6,15 @@ from frisket.config.tree import Config
 from frisket.families.base import Family
 from frisket.families.experts import first
 from frisket.routing.patches import PatchSelection, RatioPlan
-from frisket.training.token_routing import PatchMasking
+from frisket.training.token_routing import PatchMasker
 
 
-def make_masking(config: Config, family: Family, denoiser: nn.Module) -> PatchMasking | None:
+def make_masking(config: Config, family: Family, denoiser: nn.Module) -> PatchMasker | None:
     """What the trainer is told of it (checked by `config.load`); None where all tokens are seen."""
     options = config.patch_masking
     if not options.ratio or family.routes is None:
         return None
-    return PatchMasking(
+    return PatchMasker(
         select=PatchSelection(zero_weight_first=options.zero_weight_first),
         ratios=_plan_ratios(config),
         patch=family.routes.find_patch(first(denoiser)),

@@ -86,17 +86,23 @@ def make_routing(config: Config, family: Family, denoiser: nn.Module) -> TokenRo
     variant = family.variants[variant_of(config)]
     return TokenRouting(
         router=Router(denoiser, routes, family.streams, options.start, options.end),
-        select=BackgroundSelection(
-            background=options.background,
-            dilate=options.dilate,
-            max_kept=options.max_kept,
-            multiple=options.multiple,
-        ),
+        select=make_selection(config),
         patch=routes.find_patch(first(denoiser)),
         seed=config.run.seed,
         full_step_probability=options.full_step_probability,
         full_from=options.full_from,
         first_frame=variant.sees == "first_frame",
+    )
+
+
+def make_selection(config: Config) -> BackgroundSelection:
+    """The rule by which tokens are kept."""
+    options = config.routing
+    return BackgroundSelection(
+        background=options.background,
+        dilate=options.dilate,
+        max_kept=options.max_kept,
+        multiple=options.multiple,
     )
 
 
@@ -110,10 +116,10 @@ def describe_routing(config: Config, prepared: Prepared, coverages: Iterable[Cel
     covered = sum(share == 1 or share > options.max_kept for share in shares)
     unmasked = sum(item.coverage is None for item in prepared.items)
     whole = [
-        f"; {count} clips {why} are carried whole"
-        for count, why in (
-            (unmasked, "without a mask"),
-            (covered, f"with weight in over {options.max_kept:.0%} of their cells"),
+        f"; {count} of {total} clips {why} are carried whole"
+        for count, total, why in (
+            (unmasked, len(prepared.items), "without a mask"),
+            (covered, len(shares), f"with weight in over {options.max_kept:.0%} of their cells"),
         )
         if count
     ]

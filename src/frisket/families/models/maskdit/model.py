@@ -29,7 +29,7 @@ LEVEL_WIDTH = 256  # of a noise level's waves
 HIGHEST = 80.0  # sigma that higher ones are told as (Karras et al. 2022 sample from there)
 
 
-class Attention(nn.Module):
+class HeadAttention(nn.Module):
     """Multi-head attention of tokens to themselves, or to a text; diffusers' names of layers."""
 
     def __init__(self, width: int, heads: int, text_width: int | None = None) -> None:
@@ -84,8 +84,8 @@ class MaskDiTBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.modulation = Modulation(condition_width, width, 6)
-        self.attn1 = Attention(width, heads)
-        self.attn2 = Attention(width, heads, text_width) if text_width else None
+        self.attn1 = HeadAttention(width, heads)
+        self.attn2 = HeadAttention(width, heads, text_width) if text_width else None
         inner = int(width * mlp_ratio)
         self.ff = nn.Sequential(
             nn.Linear(width, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, width)
@@ -190,7 +190,7 @@ class MaskDiTModel(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[m
         silent += [
             module.to_out[0]
             for name, module in self.named_modules()
-            if name.endswith("attn2") and isinstance(module, Attention)
+            if name.endswith("attn2") and isinstance(module, HeadAttention)
         ]
         for layer in (*silent, self.decoder_out.proj):
             nn.init.zeros_(layer.weight)
