@@ -272,10 +272,7 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
         pairs.append(("compat", compat.meaning(normalise)))
     pairs.append(("noise levels", describe_noise(config, {item.shape for item in prepared.items})))
     pairs += _list_settings(config)
-    if is_routed(config):
-        pairs.append(("token routing", describe_routing(config, prepared)))
-    if config.patch_masking.ratio:
-        pairs.append(("patch masking", describe_masking(config)))
+    pairs += _list_tokens(config, prepared)
     pairs.append(("background swap", _swap_row(config, prepared)))
     if config.mix.rate:
         pairs.append(("mixes", _describe_mixes(config, prepared)))
@@ -286,6 +283,14 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
         )
     )
     return pairs
+
+
+def _list_tokens(config: Config, prepared: Prepared) -> Iterator[tuple[str, str]]:
+    """Which of the tokens a step carries, where that is not all of them."""
+    if is_routed(config):
+        yield "token routing", describe_routing(config, prepared)
+    if config.patch_masking.ratio:
+        yield "patch masking", describe_masking(config)
 
 
 def _list_settings(config: Config) -> Iterator[tuple[str, str]]:
