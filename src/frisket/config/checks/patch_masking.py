@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 RATIO: Key = ("patch_masking", "ratio")
 
 
-def patch_masking_problems(
+def find_patch_masking_problems(
     config: Config, family: "Family", label: str
 ) -> Iterator[tuple[Key, str]]:
     """Key and sentence of everything that tokens cannot be left out with."""

@@ -81,8 +81,8 @@ def plan_preset(
         )
     if model is not None and model.is_random:
         raise ValueError(
-            f"preset: {name} is for a model that has learnt something; {model.label} has no released"
-            " weights and begins from random ones: leave `preset` out, or set model.source"
+            f"preset: {name} is for a model that has learnt something; {model.label} has no"
+            " released weights and begins from random ones: leave `preset` out, or set model.source"
         )
     settings: dict[PresetKey, PresetSetting] = {}
     lacking: dict[PresetKey, str] = {}
