@@ -30,14 +30,13 @@ def find_token_grid(case: Case, frames: int) -> tuple[int, int, int]:
 
 
 def draw_selection(case: Case, frames: int, seed: int = 0, keep: int = 0) -> TokenSelection:
-    """So many tokens, or half of them: of each sample its own, where the family can; in order."""
+    """So many tokens, or half of them: of each sample its own, in order."""
     generator = torch.Generator().manual_seed(seed)
     grid = find_token_grid(case, frames)
     count = prod(grid)
     keep = keep or count // 2
-    batch = 1 if case.family.routes.shared else 2
     tokens = torch.stack(
-        [torch.randperm(count, generator=generator)[:keep].sort().values for _ in range(batch)]
+        [torch.randperm(count, generator=generator)[:keep].sort().values for _ in range(2)]
     )
     whole = torch.ones(2, 1, *case.card.grid.cells(frames, *case.size))
     return TokenSelection(tokens, grid, whole, whole)
