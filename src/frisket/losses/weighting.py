@@ -137,7 +137,6 @@ def weigh(
     predicted = None if clean is None else 1 - clean.float()
     weights = _predict_only(weighting.table(soft, masked), predicted)
     full_weights = weights
-    is_partial = bool(weighting.balance) or not (region_flags is carried is None)
     if region_flags is not None:
         weights = weights * _count_in(weighting, soft, masked, region_flags)
     silent = weights.flatten(1).sum(1) == 0
@@ -154,7 +153,7 @@ def weigh(
         silent=silent,
         uncurved=uncurved if exclusive else None,
         predicted=predicted,
-        full_weights=full_weights if is_partial else None,
+        full_weights=full_weights if _is_partial(weighting, region_flags, carried) else None,
         left_out=None if carried is None else weights - carried_weights,
     )
     return _share_out(weighting, weighed, soft, masked) if weighting.concepts else weighed
@@ -162,6 +161,13 @@ def weigh(
 
 def _list_active(weighting: Weighting) -> list[ExclusiveTerm]:
     return [term for term in weighting.exclusive if term.exclusive]
+
+
+def _is_partial(
+    weighting: Weighting, region_flags: RegionFlags | None, carried: Weights | None
+) -> bool:
+    """Whether the weights may be less than what lies in the regions."""
+    return bool(weighting.balance) or region_flags is not None or carried is not None
 
 
 def _count_in(
