@@ -97,6 +97,7 @@ check-gpu: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python scripts/floors_drawing.py
 	$(BIN)/python scripts/lora_table.py
+	$(BIN)/python scripts/preset_families.py
 	$(BIN)/python scripts/examples_page.py
 	$(BIN)/frisket schema --output src/frisket/config/config.schema.json --reference docs/reference/config.md
 	$(BIN)/frisket families --reference docs/reference/families.md

@@ -94,6 +94,7 @@ def built(config: Any) -> Any:
     from frisket.objectives.timesteps import TimestepSampler  # noqa: PLC0415
     from frisket.runs.memory import conditioning_shapes as shapes  # noqa: PLC0415
     from frisket.runs.memory import estimate as foretold  # noqa: PLC0415
+    from frisket.runs.methods.token_routing import make_routing  # noqa: PLC0415
     from frisket.runs.refusals import terms_of  # noqa: PLC0415
     from frisket.training import optim, schedules  # noqa: PLC0415
     from frisket.training.distributed import assemble  # noqa: PLC0415
@@ -114,7 +115,7 @@ def built(config: Any) -> Any:
     foretold.choose_trained(denoiser, config, family)
     memory_plan.apply(denoiser, memory, device="cpu")
     tiny = family.tiny(config.model.variant)
-    size, count = foretold._size(config, card), config.run.batch
+    size, count = foretold.find_size(config, card), config.run.batch
     clip = torch.zeros(1, 3, *size)
     pictures = [shapes.picture(size)] if card.sees == "pictures" else []
     given = dict(family.embed(tiny.text, [shapes.CAPTION], [pictures] if pictures else ()))
@@ -151,6 +152,7 @@ def built(config: Any) -> Any:
         batches=batches,
         plan=Plan(steps=STEPS),
         team=assemble(precision=config.run.precision, device="cpu"),
+        routing=make_routing(config, family, denoiser),
     )
 
 

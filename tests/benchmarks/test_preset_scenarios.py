@@ -1,9 +1,13 @@
 """The presets' scenarios: what their metrics say of pictures and clips that are right or wrong."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from benchmarks.effects.cells import Cell
 from benchmarks.effects.presets import motion, style
+from benchmarks.effects.presets.parts import build_parts
 
 from frisket.media.frames import decode
 from frisket.pocket.world import draw
@@ -41,3 +45,21 @@ def test_clips_of_a_seed_have_masks_and_captions(tmp_path: Path) -> None:
     assert caption == "a diving red circle on white and blue stripes\n"
     assert len(list((tmp_path / "motion/paths").iterdir())) == motion.CLIPS
     assert decode(tmp_path / "motion/masks/0.mkv").shape[0] == motion.FRAMES
+
+
+def write_cell(out: Path, name: str, seed: int, **scores: float) -> None:
+    known = {"leak": 0.02, "fidelity": 15.0, "found": 1.0, "drift": 0.05}
+    cell = Cell("one", name, seed, known | scores, 1.0, (), "0", "a machine")
+    (out / "cells").mkdir(exist_ok=True)
+    (out / f"{cell.place}.json").write_text(json.dumps(asdict(cell)), encoding="utf-8")
+
+
+def test_a_part_that_is_taken_away_is_told_by_what_every_seed_says(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_cell(tmp_path, "swap", seed)
+    write_cell(tmp_path, "no-prior", 0, drift=0.1, fidelity=15.2)
+    write_cell(tmp_path, "no-prior", 1, drift=0.06, fidelity=14.6)
+    lines = build_parts(tmp_path, (0, 1))
+    (row,) = [line for line in lines if "`no-prior`" in line]
+    assert row == "| no prior | `no-prior` | none | -0.10 dB | none | **x 1.60** | 2 |"
+    assert any("`tlora`" in line and "not run" in line for line in lines)

@@ -88,6 +88,10 @@ def test_command_line_over_file_over_preset_over_default(
             assert place == f"preset {preset} (frisket.toml line 1)"
 
 
+def family_has_no_weights(name: str) -> bool:
+    return FAMILIES.load(name).leaves_out_tokens
+
+
 @pytest.mark.parametrize("family", FAMILIES.names())
 @pytest.mark.parametrize("preset", list_presets())
 @pytest.mark.parametrize("masks", ["masks", "none"])
@@ -104,9 +108,14 @@ def test_every_preset_loads_for_every_model_or_says_what_it_leaves_out(
             with pytest.raises(ConfigError, match=r"frisket\.toml line 1: preset: motion is for"):
                 load(path)
             continue
+        if family_has_no_weights(family):
+            with pytest.raises(ConfigError, match=r"line 1: preset: .* begins from random ones"):
+                load(path)
+            tree["model"]["source"] = "runs/first/model"
+            write_config(path, tree)
         config, origin = read(path)
         check(config, origin)
-        plan = plan_preset(preset, find_facts(family, name), masks=masks != "none")
+        plan = plan_preset(preset, find_facts(family, name, "x"), masks=masks != "none")
         left_out = {key for key, _ in plan.left_out}
         for setting in plan.settings:
             assert setting.key not in left_out
@@ -159,6 +168,18 @@ def test_needs_leave_out_what_a_model_cannot_do() -> None:
     assert plan.find(("swap", "prompts")) is None
     assert any("swap.prompts" in line for line in plan.tell_left_out())
     assert plan_preset("character", WAN, masks=True).left_out == ()
+
+
+def test_all_weights_leave_out_what_needs_a_base_or_a_lora(tmp_path: Path) -> None:
+    tree = {"preset": "character", "data": [{"clips": "c", "masks": "m"}]}
+    path = write_config(tmp_path / "a.toml", tree | {"model": {"family": "pocket"}})
+    config, origin = read(path, ["model.train=all"])
+    check(config, origin)
+    assert "prior" not in config.losses.terms
+    assert config.swap.rate == 0.5
+    plan = plan_preset("character", find_facts("pocket"), masks=True, base=False)
+    left_out = [key for key, _ in plan.left_out]
+    assert left_out[:2] == [("losses", "prior"), ("lora", "kind")]
 
 
 def test_every_value_has_a_reason_and_a_heading_that_is_there() -> None:

@@ -1,4 +1,4 @@
-"""The tables of a look and of a motion, from the cells that are there."""
+"""The tables of the presets, from the cells that are there."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from types import ModuleType
 
 from benchmarks.effects.cells import Cell
 from benchmarks.effects.presets import motion, style
+from benchmarks.effects.presets.parts import build_parts
 from benchmarks.effects.tables import COLOURS, compare, format_spread, read_cells
 from PIL import Image
 
@@ -16,8 +17,8 @@ TITLES = {"style": "A look", "motion": "A motion"}
 
 
 def build(out: Path, seeds: Sequence[int]) -> str:
-    """Both tables, what helped below each, and where they were measured."""
-    lines, commits = [], set[str]()
+    """The preset's parts, a look and a motion, and where these two were measured."""
+    lines, commits = build_parts(out, seeds), set[str]()
     for module in (style, motion):
         rows = {
             name: read_cells(out, module.PART, name, [0] if name == "base" else seeds)
@@ -25,7 +26,9 @@ def build(out: Path, seeds: Sequence[int]) -> str:
         }
         commits |= {cell.commit for cells in rows.values() for cell in cells}
         lines += [f"### {TITLES[module.PART]}", "", *build_table(module, rows), ""]
-    return "\n".join([*lines, f"Measured at {', '.join(sorted(commits))}, one thread.", ""])
+    return "\n".join(
+        [*lines, f"Look and motion measured at {', '.join(sorted(commits))}, one thread.", ""]
+    )
 
 
 def build_table(module: ModuleType, rows: Mapping[str, Sequence[Cell]]) -> list[str]:

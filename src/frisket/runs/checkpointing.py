@@ -90,8 +90,11 @@ def add_hooks(
     progress: Progress,
     previews: Previews | None,
     validate: Callable[[int], None] | None,
-) -> None:
-    """Saving, validation, previews and the progress line; only their rhythm but in the first."""
+) -> RunPage | None:
+    """Saving, validation, previews and the progress line; only their rhythm but in the first.
+
+    Returns the page that the first process keeps.
+    """
     run = config.run
     hooks = Hooks(
         save_every=run.save_every,
@@ -103,7 +106,7 @@ def add_hooks(
     )
     trainer.hooks = hooks
     if not trainer.accelerator.is_main_process:
-        return
+        return None
     store = checkpoints_of(config)
     manifest = {
         "run": identity_of(config, prepared),
@@ -150,6 +153,7 @@ def add_hooks(
             page.preview(path)
 
         hooks.preview = preview
+    return page
 
 
 def save_adapter(config: Config, trainer: Trainer, prepared: Prepared, path: Path) -> None:

@@ -63,8 +63,12 @@ def describe_preset(name: str) -> str:
     return about
 
 
-def plan_preset(name: str, model: ModelFacts | None, *, masks: bool) -> PresetPlan:
+def plan_preset(
+    name: str, model: ModelFacts | None, *, masks: bool, base: bool = True
+) -> PresetPlan:
     """What the preset `name` sets for a model, where data sets have masks or have none.
+
+    `base` is whether the base stays beside what is trained: not with `model.train = "all"`.
 
     KeyError for a name that there is not. ValueError for a model it has no meaning for. A model
     that is not known takes what every model can do; its name is refused elsewhere.
@@ -75,11 +79,17 @@ def plan_preset(name: str, model: ModelFacts | None, *, masks: bool) -> PresetPl
             f"preset: {name} is for models that make clips, {model.label} makes pictures; take a"
             " video model, or another preset"
         )
+    if model is not None and model.is_random:
+        raise ValueError(
+            f"preset: {name} is for a model that has learnt something; {model.label} has no"
+            " released weights and begins from random ones: leave `preset` out, or set model.source"
+        )
     settings: dict[PresetKey, PresetSetting] = {}
     lacking: dict[PresetKey, str] = {}
     for row in preset["settings"]:
         key = tuple(row["key"].split("."))
-        lacks = next(filter(None, (_find_lack(need, model, masks) for need in row["needs"])), "")
+        needs = (_find_lack(need, model, masks=masks, base=base) for need in row["needs"])
+        lacks = next(filter(None, needs), "")
         if lacks:
             lacking.setdefault(key, lacks)
         else:
@@ -89,10 +99,12 @@ def plan_preset(name: str, model: ModelFacts | None, *, masks: bool) -> PresetPl
     return PresetPlan(name, tuple(settings.values()), left_out)
 
 
-def _find_lack(need: str, model: ModelFacts | None, masks: bool) -> str:
+def _find_lack(need: str, model: ModelFacts | None, *, masks: bool, base: bool) -> str:
     """Why a need is not met; empty where it is."""
     if need == "masks":
         return "" if masks else "no data set has masks"
+    if need == "base":
+        return "" if base else 'with model.train = "all" no base stays beside what is trained'
     if model is None:
         return "the model is not known"
     is_met, lack = {
