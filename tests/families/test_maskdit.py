@@ -9,7 +9,12 @@ from tests.families import maskdit_scene as scene
 
 from frisket.families.base import Source
 from frisket.families.models.maskdit.family import FAMILY
-from frisket.families.models.maskdit.tokens import patchify, restore_tokens, take_tokens, unpatchify
+from frisket.families.models.maskdit.tokens import (
+    cut_patches,
+    join_patches,
+    restore_tokens,
+    take_tokens,
+)
 from frisket.families.routes import keep_tokens
 from frisket.losses.terms.denoise import Denoise
 from frisket.losses.terms.reconstruction import Reconstruction, normalise_patches
@@ -58,8 +63,8 @@ def test_what_a_removed_token_holds_reaches_nobody():
 def test_patches_go_back_where_they_were(size):
     latents = torch.randn(2, 3, *size)
     frames, height, width = size
-    tokens = patchify(latents, 2)
-    assert torch.equal(unpatchify(tokens, (frames, height // 2, width // 2), 2), latents)
+    tokens = cut_patches(latents, 2)
+    assert torch.equal(join_patches(tokens, (frames, height // 2, width // 2), 2), latents)
 
 
 def test_removed_places_hold_the_mask_token_and_kept_ones_their_own():

@@ -91,7 +91,7 @@ def test_torch_counts_what_the_formula_says():
         for ratio in (0.0, 0.25, 0.5, 0.75):
             kept = torch.empty(1, int(256 * (1 - ratio)), dtype=torch.long) if ratio else None
             with FlopCounterMode(display=False) as counter:
-                model(latents, t, text, kept=kept)
+                model(latents, t, text, kept_tokens=kept)
             counted[ratio] = counter.get_total_flops()
             assert counted[ratio] == pytest.approx(XL.count(256, ratio), rel=0.01)
     assert counted[0.5] / XL.count_encoder(256) == pytest.approx(0.55, rel=0.01)

@@ -131,9 +131,10 @@ def _train(
     if first:
         write_clip_keys(prepared, output)
     seconds = _run_trainer(config, trainer, trackers, team)
-    routing = ""
     if first:
         _save_result(config, trainer, prepared)
+    peak, routing = measure_peak_mib(team.accelerator.device), ""
+    if first:
         routing = summarise_routing(config, output / "metrics.jsonl")
         write_card(config, prepared, output / "README.md", routing=routing)
         if page is not None and routing:
@@ -143,7 +144,7 @@ def _train(
         () if config.model.train == "all" else files_of(output / "lora.safetensors"),
         trainer.done,
         seconds,
-        measure_peak_mib(team.accelerator.device),
+        peak,
         trainer.zero_weight_samples,
         find_model(output) if config.model.train == "all" else None,
         routing,

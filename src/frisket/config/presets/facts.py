@@ -20,6 +20,7 @@ class ModelFacts:
     sees: str  # nothing, first_frame or pictures: besides the text
     routes: bool  # whether tokens can pass its blocks by
     words: Mapping[str, Any]  # WORDS, as the family suggests them
+    is_random: bool = False  # whether a run begins from random weights
 
 
 def describe_family(family: Any) -> dict[str, Any]:
@@ -28,6 +29,8 @@ def describe_family(family: Any) -> dict[str, Any]:
     routing = {name: _can_route(family, name) for name in dict.fromkeys(likes.values())}
     return {
         "default": family.default,
+        # A model of which tokens are left out is trained from nothing, or from an earlier run's.
+        "released": not family.leaves_out_tokens,
         "words": {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in ((name, getattr(family.suggestions, name)) for name in WORDS)
@@ -44,8 +47,11 @@ def describe_family(family: Any) -> dict[str, Any]:
 
 
 def _can_route(family: Any, variant: str) -> bool:
-    """Whether the variant's denoiser has blocks that tokens can pass by, by its tiny model."""
-    if family.routes is None:
+    """Whether the variant's denoiser has blocks that tokens can pass by, by its tiny model.
+
+    Not one that leaves tokens out by itself: that is what [patch_masking] is for.
+    """
+    if family.routes is None or family.leaves_out_tokens:
         return False
     from frisket.families.experts import experts_of  # noqa: PLC0415 - torch
 
@@ -53,8 +59,10 @@ def _can_route(family: Any, variant: str) -> bool:
     return len(family.routes.list_blocks(denoiser)) > 0
 
 
-def find_facts(family: str, variant: str = "") -> ModelFacts | None:
+def find_facts(family: str, variant: str = "", source: str = "") -> ModelFacts | None:
     """Facts of a variant (empty: the family's first); None for a model that there is not.
+
+    `source` is where its weights come from, empty for the family's own.
 
     Families that ship are in a table; one of another package is loaded, and torch with it.
     """
@@ -64,7 +72,12 @@ def find_facts(family: str, variant: str = "") -> ModelFacts | None:
         return None
     facts = entry["variants"][name]
     return ModelFacts(
-        f"{family} {name}", facts["video"], facts["sees"], facts["routes"], entry["words"]
+        f"{family} {name}",
+        facts["video"],
+        facts["sees"],
+        facts["routes"],
+        entry["words"],
+        is_random=not entry["released"] and not source,
     )
 
 

@@ -30,7 +30,8 @@ def plan_for(tree: Mapping[str, Any], family: str) -> PresetPlan | None:
         )
     model = tree.get("model")
     table = model if isinstance(model, Mapping) else {}
-    facts = find_facts(str(table.get("family", family)), str(table.get("variant", "")))
+    names = (table.get("family", family), table.get("variant", ""), table.get("source", ""))
+    facts = find_facts(*map(str, names))
     masks = _has_masks(tree.get("data", ()))
     plan = plan_preset(name, facts, masks=masks, base=table.get("train") != "all")
     regions = tree.get("regions")

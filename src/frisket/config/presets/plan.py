@@ -79,6 +79,11 @@ def plan_preset(
             f"preset: {name} is for models that make clips, {model.label} makes pictures; take a"
             " video model, or another preset"
         )
+    if model is not None and model.is_random:
+        raise ValueError(
+            f"preset: {name} is for a model that has learnt something; {model.label} has no"
+            " released weights and begins from random ones: leave `preset` out, or set model.source"
+        )
     settings: dict[PresetKey, PresetSetting] = {}
     lacking: dict[PresetKey, str] = {}
     for row in preset["settings"]:

@@ -33,8 +33,8 @@ class Reconstruction:
         if step.left_out is None:
             return step.prediction.float().flatten(1)[:, :0].sum(1)
         weights = step.left_out if step.predicted is None else step.left_out * step.predicted
-        shown = normalise_patches(step.noisy.detach(), step.patch)
-        error = functional.mse_loss(step.prediction.float(), shown, reduction="none")
+        noisy_patches = normalise_patches(step.noisy.detach(), step.patch)
+        error = functional.mse_loss(step.prediction.float(), noisy_patches, reduction="none")
         return weighted_mean(torch.where(weights > 0, error, 0.0), weights)
 
 

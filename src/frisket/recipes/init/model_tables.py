@@ -25,6 +25,8 @@ def build_model(family: str, name: str) -> Table:
     siblings = [other for other in shelf.variants if other != name]
     _add(table, "variant", name, f"there are also: {', '.join(siblings)}" if siblings else "")
     _add(table, "source", "", f"folder, file or hub id; empty takes {variant.repo}")
+    if shelf.leaves_out_tokens:
+        _add(table, "train", "all", "there are no released weights: a run begins from random ones")
     if variant.experts:
         both_comment = (
             f"one LoRA for each; or {' or '.join(repr(expert) for expert in variant.experts)} alone"
@@ -35,6 +37,17 @@ def build_model(family: str, name: str) -> Table:
             table, "dtype", settings["precision"], "of the frozen base; the LoRA trains in float32"
         )
     return table
+
+
+def build_scratch() -> dict[str, Table]:
+    """Sections of a model that is trained from nothing on a part of its tokens (docs/maskdit)."""
+    masking, losses, optimizer = tomlkit.table(), tomlkit.table(), tomlkit.table()
+    _add(masking, "ratio", 0.5, "share of the tokens that are left out: about half the cost")
+    _add(losses, "denoise", 1.0, "the error of what is seen, inside the mask")
+    _add(losses, "reconstruction", 0.1, "and of what is left out")
+    _add(optimizer, "lr", 1e-3, "of a small model; 1e-4 for a large one")
+    _add(optimizer, "warmup", 100, "")
+    return {"patch_masking": masking, "losses": losses, "optimizer": optimizer}
 
 
 def suggest_precision(suggested: Suggestions) -> dict[str, Any]:

@@ -21,7 +21,12 @@ from frisket.inspection.dataset_scan import DatasetScan, scan_dataset
 from frisket.media.folders.rejecting import list_place
 from frisket.media.manifest import is_manifest
 from frisket.recipes.init.model_choice import ModelChoice, Recipe, choose, find_recipe, measure_card
-from frisket.recipes.init.model_tables import build_memory, build_model, suggest_precision
+from frisket.recipes.init.model_tables import (
+    build_memory,
+    build_model,
+    build_scratch,
+    suggest_precision,
+)
 from frisket.recipes.init.preset_values import name_preset, write_values
 from frisket.registry import suggest
 
@@ -128,14 +133,11 @@ def _build_document(
     data.append(_build_data(scan, variant, output.absolute().parent, recipe))
     document["data"] = data
     document["regions"] = _build_regions(scan)
-    if scan.masks.kind != "none":
-        document["losses"] = _build_losses(variant)
-        if variant.sees != "pictures" and not (plan and plan.has_value(("swap", "rate"), 0.0)):
-            document["swap"] = _build_swap(scan, suggested, variant)
-    document["lora"] = _build_table({"rank": 16}, {"rank": "size of the update: 4 to 64"})
-    document["optimizer"] = _build_table(
-        {"lr": 1e-4, "warmup": 50}, {"lr": "lower it if previews turn harsh or noisy"}
-    )
+    if shelf.leaves_out_tokens:
+        document.update(build_scratch())
+    else:
+        swaps = variant.sees != "pictures" and not (plan and plan.has_value(("swap", "rate"), 0.0))
+        document.update(_build_training(scan, variant, suggested, swaps=swaps))
     document["validation"] = _build_validation(scan)
     document["preview"] = _build_preview(scan, suggested, variant)
     if limits := build_memory(family, name, output.name, recipe):
@@ -145,6 +147,22 @@ def _build_document(
     if plan:
         write_values(document, plan)
     return document
+
+
+def _build_training(
+    scan: DatasetScan, variant: Variant, suggested: Suggestions, *, swaps: bool
+) -> dict[str, Table]:
+    """Sections that say how a LoRA is trained on a model that has learnt much already."""
+    tables = {}
+    if scan.masks.kind != "none":
+        tables["losses"] = _build_losses(variant)
+        if swaps:
+            tables["swap"] = _build_swap(scan, suggested, variant)
+    tables["lora"] = _build_table({"rank": 16}, {"rank": "size of the update: 4 to 64"})
+    tables["optimizer"] = _build_table(
+        {"lr": 1e-4, "warmup": 50}, {"lr": "lower it if previews turn harsh or noisy"}
+    )
+    return tables
 
 
 def _build_table(values: dict[str, Any], comments: dict[str, str]) -> Table:
