@@ -23,7 +23,7 @@ class TokenDraws(Protocol):
     def draw(
         self, micros: Sequence[MicroBatch], steps_done: int, progress: float, generator: Generator
     ) -> list[MicroBatch]:
-        """The micro-batches of the step after `steps_done`, each with its tokens (None: all of them).
+        """The micro-batches of the next step, each with its tokens (None: all of them).
 
         `progress` is the share of the run that is done. `generator` gives what is drawn, after
         everything else that the step draws.

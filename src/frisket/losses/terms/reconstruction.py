@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from frisket.losses.base import LEFT_OUT, Step, weighted_mean
