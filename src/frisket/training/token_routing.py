@@ -68,8 +68,8 @@ class TokenRouting:
         """Whether the step after `done` steps carries every token."""
         if progress >= self.full_from:
             return True
-        own = Generator().manual_seed((self.seed * 1_000_003 + done) % (1 << 63))
-        return bool(torch.rand((), generator=own) < self.full_step_probability)
+        step_generator = Generator().manual_seed((self.seed * 1_000_003 + done) % (1 << 63))
+        return bool(torch.rand((), generator=step_generator) < self.full_step_probability)
 
     @contextmanager
     def carry(self, selection: TokenSelection | None) -> Iterator[None]:
@@ -90,9 +90,9 @@ class TokenRouting:
         """Cells that the model is shown clean, or begins from."""
         if not self.first_frame:
             return None if predicted is None else 1 - predicted
-        shown = torch.zeros_like(micro.weighed.weights)
-        shown[:, :, 0] = 1
-        return shown if predicted is None else torch.maximum(shown, 1 - predicted)
+        clean_cells = torch.zeros_like(micro.weighed.weights)
+        clean_cells[:, :, 0] = 1
+        return clean_cells if predicted is None else torch.maximum(clean_cells, 1 - predicted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,10 +110,10 @@ class PatchMasker:
         ratio = self.ratios.find_ratio(progress)
         if not ratio:
             return list(micros)
-        chosen = [
+        selections = [
             self.select(micro.weighed.weights, self.patch, ratio, generator) for micro in micros
         ]
-        pairs = zip(micros, chosen, strict=True)
+        pairs = zip(micros, selections, strict=True)
         return [replace(micro, selection=selection) for micro, selection in pairs]
 
     @contextmanager

@@ -40,13 +40,19 @@ def lay_rows(
         return None
     rows = call.sequences.get(stream) or (_find_grid(count, call),)
     is_whole = sum(part.count for part in rows) == count
-    if not is_whole and (kept is None or _count_kept(kept, rows) != count):
-        shape = " + ".join(f"{part.count} {part.kind}" for part in rows)
-        raise RoutingError(f"it works on {count} rows, and the call has {shape}")
+    if not is_whole:
+        _check_kept(kept, rows, count)
     parts = [_lay_part(part, stream, call, tokens, space) for part in rows]
     batch = max(len(part) for part in parts)
     full = torch.cat([part.to(factors[0].device).expand(batch, -1) for part in parts], dim=1)
     return (full if is_whole or kept is None else kept.take(full, stream))[..., None]
+
+
+def _check_kept(kept: KeptTokens | None, rows: tuple[Rows, ...], count: int) -> None:
+    """RoutingError where `count` rows are not those that stay either."""
+    if kept is None or _count_kept(kept, rows) != count:
+        shape = " + ".join(f"{part.count} {part.kind}" for part in rows)
+        raise RoutingError(f"it works on {count} rows, and the call has {shape}")
 
 
 def lay_cells(
