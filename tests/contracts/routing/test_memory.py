@@ -87,10 +87,15 @@ def assert_equal(gradients: Gradients, plain: Gradients) -> None:
         torch.testing.assert_close(gradients[name], value, atol=1e-6, rtol=1e-4, msg=name)
 
 
+def can_route(case: Case, denoiser: nn.Module) -> bool:
+    routes = case.family.routes
+    return routes is not None and bool(routes.list_blocks(first(denoiser)))
+
+
 @pytest.fixture
 def routed(case: Case, denoiser: nn.Module) -> nn.Module:
     """With an adapter; skipped where a family cannot route."""
-    if case.family.routes is None or not case.family.routes.list_blocks(first(denoiser)):
+    if not can_route(case, denoiser):
         pytest.skip("cannot route")
     attach_stirred(case, denoiser)
     return denoiser
@@ -142,7 +147,7 @@ def test_a_quantised_base_carries_the_same_tokens_swapped(case, routed):
 
 
 def test_tokens_may_lie_beside_a_denoiser_that_is_elsewhere(case):
-    if case.family.routes is None:
+    if not can_route(case, case.parts.denoiser):
         pytest.skip("cannot route")
     frames = case.lengths[-1]
     noisy, t, given = case.latents(frames), case.levels(), case.given(frames=frames)
