@@ -71,8 +71,8 @@ def report_routing(config: Config) -> MemoryReport:
         return MemoryReport("note", message, "`frisket inspect` shows what is wrong with the masks")
     if not share:
         message = (
-            f"no batch is routed: all {tokens.clip_count} clips looked at have weight in too many of"
-            " their tokens (no mask, or a background of weight above 0: everywhere)"
+            f"no batch is routed: all {tokens.clip_count} clips looked at have weight in too many"
+            " of their tokens (no mask, or a background of weight above 0: everywhere)"
         )
         fix = "leave [routing] out, give masks, or raise routing.max_kept"
         return MemoryReport("note", message, fix)
