@@ -123,7 +123,7 @@ class ModulatedLinear(nn.Module):
         return output
 
 
-class MaskDiTModel(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
+class MaskDiTModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     """F of EDM's preconditioning, for latents b c f h w of any size in whole patches.
 
     `kept_tokens` are those that the encoder sees (one row a sample, or one for all; all where it is
@@ -183,18 +183,22 @@ class MaskDiTModel(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[m
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for layer in (self.text_embed, self.time_embed[0], self.time_embed[2]):
-            nn.init.normal_(layer.weight, std=0.02)
+        for weight in (self.text_embed.weight, *self.time_embed.parameters()):
+            if weight.ndim > 1:
+                nn.init.normal_(weight, std=0.02)
         nn.init.normal_(self.mask_token, std=0.02)
-        silent = [module.linear for module in self.modules() if isinstance(module, Modulation)]
-        silent += [
-            module.to_out[0]
-            for name, module in self.named_modules()
-            if name.endswith("attn2") and isinstance(module, TokenAttention)
-        ]
-        for layer in (*silent, self.decoder_out.proj):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self._zero_gates()
+
+    def _zero_gates(self) -> None:
+        silent: list[nn.Module] = [self.decoder_out.proj]
+        for name, module in self.named_modules():
+            if isinstance(module, Modulation):
+                silent.append(module.linear)
+            elif isinstance(module, TokenAttention) and name.endswith("attn2"):
+                silent.append(module.to_out)
+        for layer in silent:
+            for value in layer.parameters():
+                nn.init.zeros_(value)
 
     def forward(
         self,
