@@ -39,11 +39,9 @@ class Reconstruction:
 
 def normalise_patches(latents: Latents, patch: tuple[int, int, int]) -> Latents:
     """Latents whose values within each patch of f h w cells have mean 0 and variance 1, float32."""
-    values = latents.float()
-    shape = list(latents.shape[:2])
-    for count, size in zip(latents.shape[2:], patch, strict=True):
-        shape += [count // size, size]
-    values = values.reshape(shape)  # b c f p h q w r
+    b, c, *cells = latents.shape
+    split = [side for size, step in zip(cells, patch, strict=True) for side in (size // step, step)]
+    values = latents.float().reshape(b, c, *split)  # b c f p h q w r
     inside = (1, 3, 5, 7)
     mean = values.mean(inside, keepdim=True)
     spread = (values.var(inside, keepdim=True) + EPSILON).sqrt()

@@ -115,21 +115,23 @@ def describe_routing(config: Config, prepared: Prepared, coverages: Iterable[Cel
     shares = [float((weights(planes[None], yes) > 0).float().mean()) for planes in coverages]
     covered = sum(share == 1 or share > options.max_kept for share in shares)
     unmasked = sum(item.coverage is None for item in prepared.items)
-    whole = [
-        f"; {count} of {total} clips {why} are carried whole"
-        for count, total, why in (
+    whole_clips = [
+        f"; {count} of {total} clips {reason} are carried whole"
+        for count, total, reason in (
             (unmasked, len(prepared.items), "without a mask"),
             (covered, len(shares), f"with weight in over {options.max_kept:.0%} of their cells"),
         )
         if count
     ]
     if covered == len(shares):
-        return f"off: nothing could pass by{''.join(whole)} (a mask, background = 0, floor = 0?)"
+        return (
+            f"off: nothing could pass by{''.join(whole_clips)} (a mask, background = 0, floor = 0?)"
+        )
     return (
         f"blocks {options.start} to {options.end}: what has weight, grown by {options.dilate}, and"
         f" {options.background:.0%} of the other tokens; those that pass by carry no loss;"
         f" {options.full_step_probability:.0%} of steps and all after {options.full_from:.0%} of"
-        f" the run are whole{''.join(whole)}"
+        f" the run are whole{''.join(whole_clips)}"
     )
 
 

@@ -183,22 +183,21 @@ class MaskDiTModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for weight in (self.text_embed.weight, *self.time_embed.parameters()):
-            if weight.ndim > 1:
-                nn.init.normal_(weight, std=0.02)
+        embeds: Any = (self.text_embed, self.time_embed[0], self.time_embed[2])
+        for layer in embeds:
+            nn.init.normal_(layer.weight, std=0.02)
         nn.init.normal_(self.mask_token, std=0.02)
-        self._zero_gates()
-
-    def _zero_gates(self) -> None:
-        silent: list[nn.Module] = [self.decoder_out.proj]
-        for name, module in self.named_modules():
-            if isinstance(module, Modulation):
-                silent.append(module.linear)
-            elif isinstance(module, TokenAttention) and name.endswith("attn2"):
-                silent.append(module.to_out)
-        for layer in silent:
-            for value in layer.parameters():
-                nn.init.zeros_(value)
+        silent: list[Any] = [
+            module.linear for module in self.modules() if isinstance(module, Modulation)
+        ]
+        silent += [
+            module.to_out[0]
+            for name, module in self.named_modules()
+            if name.endswith("attn2") and isinstance(module, TokenAttention)
+        ]
+        for layer in (*silent, self.decoder_out.proj):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(
         self,
