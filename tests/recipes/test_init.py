@@ -232,8 +232,14 @@ def test_every_variant_gets_a_config_that_suits_it(name, variant, tmp_path):
     assert (data.references is not None) == (card.sees == "pictures")
     assert ("mask_role" in text) == (card.sees == "first_frame")
     assert ("experts" in text) == bool(card.experts)
-    assert (config.swap.rate > 0) == (card.sees != "pictures")
-    assert (config.swap.rate > 0 and config.swap.source == "bank") == (card.sees == "nothing")
+    learnt = not family.leaves_out_tokens  # else from nothing: there is no base to hold or to ask
+    assert (config.model.train, config.swap.rate > 0) == (
+        "lora" if learnt else "all",
+        learnt and card.sees != "pictures",
+    )
+    assert (config.swap.rate > 0 and config.swap.source == "bank") == (
+        learnt and card.sees == "nothing"
+    )
     assert config.preview.every == 0 or card.sees == "nothing"
     assert all(side % card.grid.step == 0 for side in data.resolution)
     size = size_of(family, variant)

@@ -150,8 +150,8 @@ def _describe_masks(config: Config, prepared: Prepared) -> dict[str, Any]:
 
 def _escape_markdown(text: str) -> str:
     """Words of a configuration or file name as Markdown that is text and nothing else."""
-    plain = " ".join(text.split())
-    return re.sub(r"([\\`*_{}\[\]<>()#|~!])", r"\\\1", html.escape(plain, quote=False))
+    line = " ".join(text.split())
+    return re.sub(r"([\\`*_{}\[\]<>()#|~!])", r"\\\1", html.escape(line, quote=False))
 
 
 def _list_mix_line(config: Config) -> list[str]:

@@ -43,8 +43,8 @@ def check_resumable(config: Config) -> None:
     if newest is None:
         return
     manifest = read_manifest(newest)
-    known = read_identity(config, Cache(config.run.cache).folder)
-    check_same_run(manifest.get("run", {}), known, newest)
+    identity = read_identity(config, Cache(config.run.cache).folder)
+    check_same_run(manifest.get("run", {}), identity, newest)
     if not config.run.epochs and int(manifest["step"]) > config.run.steps:
         raise CheckpointError(
             f"run.steps is {config.run.steps}, but {newest} is of step {manifest['step']}; set"
@@ -212,9 +212,9 @@ def levels_of(config: Config, trainer: Trainer) -> tuple[float, ...]:
     if not isinstance(denoiser, Experts):
         return config.validation.t
     ranges = tuple(denoiser.ranges.values())
-    held = tuple(
+    levels = tuple(
         t
         for t in config.validation.t
         if any(low <= t < high or t == high == 1 for low, high in ranges)
     )
-    return held or tuple((low + high) / 2 for low, high in ranges)
+    return levels or tuple((low + high) / 2 for low, high in ranges)

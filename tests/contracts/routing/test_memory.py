@@ -30,14 +30,13 @@ def find_token_grid(case: Case, frames: int) -> tuple[int, int, int]:
 
 
 def draw_selection(case: Case, frames: int, seed: int = 0, keep: int = 0) -> TokenSelection:
-    """So many tokens, or half of them: of each sample its own, where the family can; in order."""
+    """So many tokens, or half of them: of each sample its own, in order."""
     generator = torch.Generator().manual_seed(seed)
     grid = find_token_grid(case, frames)
     count = prod(grid)
     keep = keep or count // 2
-    batch = 1 if case.family.routes.shared else 2
     tokens = torch.stack(
-        [torch.randperm(count, generator=generator)[:keep].sort().values for _ in range(batch)]
+        [torch.randperm(count, generator=generator)[:keep].sort().values for _ in range(2)]
     )
     whole = torch.ones(2, 1, *case.card.grid.cells(frames, *case.size))
     return TokenSelection(tokens, grid, whole, whole)
@@ -88,10 +87,15 @@ def assert_equal(gradients: Gradients, plain: Gradients) -> None:
         torch.testing.assert_close(gradients[name], value, atol=1e-6, rtol=1e-4, msg=name)
 
 
+def can_route(case: Case, denoiser: nn.Module) -> bool:
+    routes = case.family.routes
+    return routes is not None and bool(routes.list_blocks(first(denoiser)))
+
+
 @pytest.fixture
 def routed(case: Case, denoiser: nn.Module) -> nn.Module:
     """With an adapter; skipped where a family cannot route."""
-    if case.family.routes is None or not case.family.routes.list_blocks(first(denoiser)):
+    if not can_route(case, denoiser):
         pytest.skip("cannot route")
     attach_stirred(case, denoiser)
     return denoiser
@@ -143,7 +147,7 @@ def test_a_quantised_base_carries_the_same_tokens_swapped(case, routed):
 
 
 def test_tokens_may_lie_beside_a_denoiser_that_is_elsewhere(case):
-    if case.family.routes is None:
+    if not can_route(case, case.parts.denoiser):
         pytest.skip("cannot route")
     frames = case.lengths[-1]
     noisy, t, given = case.latents(frames), case.levels(), case.given(frames=frames)

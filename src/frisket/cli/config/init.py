@@ -16,7 +16,7 @@ def init(
     variant: Annotated[str, typer.Option(help="Its variant; empty chooses by the clips.")] = "",
     preset: Annotated[
         str,
-        typer.Option(help="character, object, style or motion: what was measured best for it."),
+        typer.Option(help="character, object, style or motion: settings that were measured."),
     ] = "",
 ) -> None:
     """Write a commented config for a folder of clips."""

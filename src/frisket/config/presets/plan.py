@@ -70,8 +70,9 @@ def plan_preset(
 
     `base` is whether the base stays beside what is trained: not with `model.train = "all"`.
 
-    KeyError for a name that there is not. ValueError for a model it has no meaning for. A model
-    that is not known takes what every model can do; its name is refused elsewhere.
+    KeyError for a name that there is not. ValueError for a model it has no meaning for: of pictures
+    for motion, of random weights for all. A model that is not known takes what every model can do;
+    its name is refused elsewhere.
     """
     preset = _read_presets()[name]
     if preset.get("of") == "video" and model is not None and not model.video:
@@ -82,7 +83,7 @@ def plan_preset(
     if model is not None and model.is_random:
         raise ValueError(
             f"preset: {name} is for a model that has learnt something; {model.label} has no"
-            " released weights and begins from random ones: leave `preset` out, or set model.source"
+            " released weights and begins from random ones: leave preset out, or set model.source"
         )
     settings: dict[PresetKey, PresetSetting] = {}
     lacking: dict[PresetKey, str] = {}

@@ -121,12 +121,12 @@ class _Request:
         """Where weights lie does not change what a step makes: one rehearsal for all depths."""
         memory = config.memory.model_copy(update={"swap_blocks": 0})
         config = config.model_copy(update={"memory": memory})
-        chosen = {"model", "lora", "losses", "timesteps", "memory"}
-        chosen |= {"routing"} if kept_share < 1 else set()
+        sections = {"model", "lora", "losses", "timesteps", "memory"}
+        sections |= {"routing"} if kept_share < 1 else set()
         family = FAMILIES.load(config.model.family)
         size = find_size(config, family.variants[config.model.variant or family.default])
         run = (config.run.batch, config.run.precision, size)
-        return cls(f"{config.model_dump_json(include=chosen)} {run}", config, prepare, kept_share)
+        return cls(f"{config.model_dump_json(include=sections)} {run}", config, prepare, kept_share)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,9 @@ def describe_masking(config: Config) -> str:
     ratio = f"{options.ratio:.0%} of the tokens"
     if options.schedule == "cosine":
         ratio = f"{ratio} at first, falling by cos^{options.power:g},"
-    which = "those without weight first" if options.zero_weight_first else "drawn from all alike"
+    order = "those without weight first" if options.zero_weight_first else "drawn from all alike"
     end = f"; none after {options.full_from:.0%} of the run" if options.full_from < 1 else ""
-    return f"{ratio} left out, {which}{end}; those left out carry no denoising loss"
+    return f"{ratio} left out, {order}{end}; those left out carry no denoising loss"
 
 
 def _plan_ratios(config: Config) -> RatioPlan:

@@ -35,7 +35,7 @@ class LoraFile:
     trigger: str
     focus: str  # the one word of the text that it acts on
     modified: float  # seconds since 1970
-    whole: bool = False  # a model whose weights were all trained: it acts alone, at strength 1
+    is_model: bool = False  # a model whose weights were all trained: it acts alone, at strength 1
 
 
 def list_loras(root: Path, runs: Sequence[RunFolder]) -> list[LoraFile]:
@@ -179,7 +179,7 @@ def _describe_model(run: RunFolder) -> LoraFile | None:
         trigger=_read_trigger(metadata),
         focus="",
         modified=modified,
-        whole=True,
+        is_model=True,
     )
 
 

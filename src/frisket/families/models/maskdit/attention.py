@@ -58,8 +58,6 @@ class MaskDiTStreams(NameTable):
 class MaskDiTRoutes:
     """The encoder's blocks: each sample may keep tokens of its own, nothing goes with them."""
 
-    shared: bool = False
-
     def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
         """One frame, and the square of cells that the model folds into a token."""
         config: Any = denoiser.config

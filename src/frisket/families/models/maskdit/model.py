@@ -123,7 +123,7 @@ class ModulatedLinear(nn.Module):
         return output
 
 
-class MaskDiTModel(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
+class MaskDiTModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     """F of EDM's preconditioning, for latents b c f h w of any size in whole patches.
 
     `kept_tokens` are those that the encoder sees (one row a sample, or one for all; all where it is
@@ -183,10 +183,13 @@ class MaskDiTModel(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[m
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for layer in (self.text_embed, self.time_embed[0], self.time_embed[2]):
+        embeds: Any = (self.text_embed, self.time_embed[0], self.time_embed[2])
+        for layer in embeds:
             nn.init.normal_(layer.weight, std=0.02)
         nn.init.normal_(self.mask_token, std=0.02)
-        silent = [module.linear for module in self.modules() if isinstance(module, Modulation)]
+        silent: list[Any] = [
+            module.linear for module in self.modules() if isinstance(module, Modulation)
+        ]
         silent += [
             module.to_out[0]
             for name, module in self.named_modules()
