@@ -94,6 +94,7 @@ def built(config: Any) -> Any:
     from frisket.objectives.timesteps import TimestepSampler  # noqa: PLC0415
     from frisket.runs.memory import conditioning_shapes as shapes  # noqa: PLC0415
     from frisket.runs.memory import estimate as foretold  # noqa: PLC0415
+    from frisket.runs.methods.token_routing import make_routing  # noqa: PLC0415
     from frisket.runs.refusals import terms_of  # noqa: PLC0415
     from frisket.training import optim, schedules  # noqa: PLC0415
     from frisket.training.distributed import assemble  # noqa: PLC0415
@@ -114,7 +115,7 @@ def built(config: Any) -> Any:
     foretold.choose_trained(denoiser, config, family)
     memory_plan.apply(denoiser, memory, device="cpu")
     tiny = family.tiny(config.model.variant)
-    size, count = foretold._size(config, card), config.run.batch
+    size, count = foretold.find_size(config, card), config.run.batch
     clip = torch.zeros(1, 3, *size)
     pictures = [shapes.picture(size)] if card.sees == "pictures" else []
     given = dict(family.embed(tiny.text, [shapes.CAPTION], [pictures] if pictures else ()))
@@ -151,14 +152,27 @@ def built(config: Any) -> Any:
         batches=batches,
         plan=Plan(steps=STEPS),
         team=assemble(precision=config.run.precision, device="cpu"),
+        routing=make_routing(config, family, denoiser),
     )
 
 
+# Every step carries the half of the picture that has weight, and a quarter of the rest.
+KEPT_SHARE = 0.625
+ROUTED = {
+    "background": 0.25,
+    "start": 0,
+    "end": 2,
+    "dilate": 0,
+    "multiple": 1,
+    "full_step_probability": 0.0,
+    "full_from": 1.0,
+}
 CASES: dict[str, dict[str, dict[str, Any]]] = {
     "plain": {},
     "checkpointing": {"memory": {"checkpointing": True}},
     "batch 2, prior": {"run": {"batch": 2}, "losses": {"prior": 0.2}},
     "bfloat16": {"model": {"dtype": "bfloat16"}, "run": {"precision": "bfloat16"}},
+    "routed": {"routing": ROUTED},
     "all weights": {"model": {"train": "all"}, "memory": {"checkpointing": True}},
     "all weights, bfloat16": {"model": {"train": "all"}, "run": {"precision": "bfloat16"}},
 }
@@ -191,11 +205,13 @@ def main() -> None:
     for family in chosen.families or FAMILIES.names():
         shelf = FAMILIES.load(family)
         plain = [name for name, card in shelf.variants.items() if not card.like]
-        for variant, case in itertools.product(plain, chosen.case):
+        able = [case for case in chosen.case if case != "routed" or shelf.routes is not None]
+        for variant, case in itertools.product(plain, able):
             with tempfile.TemporaryDirectory() as folder:
                 shelf.save(shelf.tiny(variant), Path(folder))
                 config = config_for(family, variant, case, Path(folder))
-                ours = predict(config, prepare=False).training
+                share = KEPT_SHARE if case == "routed" else 1.0
+                ours = predict(config, prepare=False, kept_share=share).training
                 real, held = alive(config), allocated(config)
             numbers = (f"{ours:.2f}", f"{real:.2f}", f"{ours / real:.3f}")
             rows.append(

@@ -184,22 +184,32 @@ def time_steps(layers: int, width: int, repeats: int, steps: int) -> None:
 
 
 def time_run(layers: int, width: int, steps: int) -> None:
-    """Print what whole runs take, a quarter of the tokens carried and all of them."""
-    seconds, shares = [], []
-    for share in (1.0, min(SHARES)):
-        trainer = build_trainer(layers, width, share, CHANCE, FULL_FROM)
-        advance(trainer)()  # the first one makes what is kept
-        carried: list[float] = []
-        trainer.hooks.progress = lambda _, values, to=carried: to.append(values.get("kept", 1.0))
-        trainer.plan, trainer.done = replace(trainer.plan, steps=steps), 0
+    """Print what whole runs take, a quarter of the tokens carried and all of them, step by step."""
+    share = min(SHARES)
+    whole = advance(build_trainer(layers, width))
+    trainer = build_trainer(layers, width, share, CHANCE, FULL_FROM)
+    whole()  # the first step makes what is kept
+    advance(trainer)()
+    seconds: list[float] = []
+    carried: list[float] = []
+
+    def beside(_: int, values: Any) -> None:
+        carried.append(values["kept"])
         began = time.process_time()
-        trainer.run()
+        whole()
         seconds.append(time.process_time() - began)
-        shares.append(sum(value < 1 for value in carried) / steps)
+
+    trainer.hooks.progress = beside
+    trainer.plan, trainer.done = replace(trainer.plan, steps=steps), 0
+    began = time.process_time()
+    trainer.run()
+    plain = sum(seconds)
+    mixed = time.process_time() - began - plain
+    routed = sum(value < 1 for value in carried) / steps
     print(
-        f"\nA run of {steps} steps, {shares[1]:.0%} of them routed:"
-        f" {seconds[0]:.0f} s with all tokens, {seconds[1]:.0f} s with {min(SHARES):.0%} in routed"
-        f" steps: {seconds[0] / seconds[1]:.2f}",
+        f"\nA run of {steps} steps, {routed:.0%} of them routed, step by step beside one with all"
+        f" tokens: {plain:.0f} s with all, {mixed:.0f} s with {share:.0%} in routed steps:"
+        f" {plain / mixed:.2f}",
         flush=True,
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from benchmarks.maskdit.comparison import NAMES, run
+from benchmarks.maskdit.page import list_cells, write_page
 
 from frisket.media.quiet import quiet
 
@@ -18,16 +19,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--page", type=Path, help="put the table and the curve into this page")
+    parser.add_argument("--tables", action="store_true", help="of the runs that are there")
     options = parser.parse_args()
     torch.set_num_threads(1)
     quiet()
     out = options.out.resolve()
-    for seed in options.seeds:
+    for seed in () if options.tables else options.seeds:
         for name in NAMES:
             cell = run(out, name, seed)
             scores = "  ".join(f"{key} {value:.4f}" for key, value in cell.scores.items())
             sys.stdout.write(f"{name} seed {seed}: {scores}  {cell.cpu_s:.0f} s\n")
             sys.stdout.flush()
+    cells = list_cells(out, options.seeds)
+    if options.page and cells:
+        write_page(options.page.resolve(), cells)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What every model family promises, whichever it is."""
 
 import re
+import shutil
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from torch.nn import functional
 from frisket.adapters import lora
 from frisket.adapters.targets import resolve
 from frisket.families.base import FAMILIES, Source, WeightsNotFound, default_targets
+from frisket.families.experts import Experts
+from frisket.families.whole_model import open_weights, save_weights
 from frisket.losses.base import weighted_mean, weighted_mse
 from frisket.masks.coverage import to_latent
 from frisket.masks.weights import RegionWeights
@@ -300,6 +303,27 @@ def test_saved_parts_load_back_exactly_through_the_real_path(case, tmp_path):
     with torch.no_grad():
         assert torch.equal(case.predict(denoiser, frames), case.predict(parts.denoiser, frames))
     assert_frozen(vae, text, denoiser)
+
+
+def test_trained_weights_take_the_place_of_the_saved_ones(case, denoiser, tmp_path):
+    """`family.denoiser_folder` is where `save` and `load_denoiser` have them (train = "all")."""
+    family = case.family
+    if isinstance(denoiser, Experts):
+        return  # refused: all weights are trained of one denoiser
+    family.save(case.parts, tmp_path)
+    weights = open_weights(denoiser)
+    with torch.no_grad():
+        for value in weights.values():
+            value.mul_(1.5)
+    place = tmp_path / family.denoiser_folder
+    assert place.is_dir()
+    shutil.rmtree(place)
+    save_weights(denoiser, place)
+    loaded = family.load_denoiser(Source(case.variant, str(tmp_path)))
+    assert_frozen(loaded)
+    values = dict(loaded.named_parameters())
+    assert list(values) == list(weights)
+    assert all(torch.equal(values[name], weights[name]) for name in weights)
 
 
 def test_a_folder_without_weights_is_named(case, tmp_path: Path):

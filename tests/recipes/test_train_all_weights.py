@@ -14,6 +14,7 @@ from tests.recipes.test_train_families import world as world  # noqa: PLC0414 - 
 from typer.testing import CliRunner
 
 from frisket.cli.app import app
+from frisket.cli.generate import choose_adapters
 from frisket.config.load import ConfigError, check
 from frisket.config.run_config import write_trained
 from frisket.config.tree import Config
@@ -27,6 +28,7 @@ from frisket.runs.memory.estimate import predict
 from frisket.runs.memory.report import list_switches
 from frisket.runs.sampling.whole_models import find_model
 from frisket.scoring.runs import read_run
+from frisket.studio.runs.results import list_results
 from frisket.training.checkpoint import CheckpointError
 
 
@@ -145,8 +147,15 @@ def test_a_stopped_run_can_be_written_out_and_a_lora_cannot_go_on(
     train(config_of(base, tmp_path, run={"steps": 2}))
     (tmp_path / "model" / "frisket.json").unlink()
     assert train(config_of(base, tmp_path, run={"steps": 2})).model == tmp_path / "model"
+    lora: dict[str, Any] = {"model": {"train": "lora"}, "run": {"steps": 1, "resume": False}}
     with pytest.raises(CheckpointError, match=r"model.train: 'all' then, 'lora' now"):
         train(config_of(base, tmp_path, model={"train": "lora"}))
+    assert [path.name for path in list_results(tmp_path)] == ["model"]
+    train(config_of(base, tmp_path, **lora))  # afresh: both lie there now
+    assert [path.name for path in list_results(tmp_path)] == ["lora.safetensors"]
+    for kind, name in (("lora", "lora.safetensors"), ("all", "model")):
+        chosen = choose_adapters(tmp_path, [], [], base=False, train=kind)
+        assert chosen == [(tmp_path / name, 1.0)]
 
 
 def test_the_error_goes_down(base: Path, tmp_path: Path) -> None:

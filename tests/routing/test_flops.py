@@ -182,7 +182,7 @@ costs = st.floats(0.0, 1e12)
 @given(a=st.floats(1.0, 1e12), b=costs, share=shares, layers=st.integers(7, 60))
 def test_the_ratio_is_that_of_the_papers_formula(a, b, share, layers):
     tokens = 1000
-    block = BlockCost(TokenCost(each=a / tokens), TokenCost(pair=b / tokens**2))
+    block = BlockCost(TokenCost(per_token=a / tokens), TokenCost(per_pair=b / tokens**2))
     cost = StepCost((block,) * layers, 0.0, tokens)
     rho = (layers - 6) / layers
     expected = 1 / ((1 - rho) + rho * (a * share + b * share**2) / (a + b))
@@ -204,7 +204,7 @@ def test_full_steps_take_their_part_of_the_gain(ratio, chance, full_from):
 
 
 def test_windows_and_counts_that_cannot_be_are_refused():
-    cost = StepCost((BlockCost(TokenCost(each=1.0)),) * 6, 0.0, 8)
+    cost = StepCost((BlockCost(TokenCost(per_token=1.0)),) * 6, 0.0, 8)
     with pytest.raises(ValueError, match=r"the window \[2, -4\) has none of the 6 blocks"):
         cost.count_routed(4, 2, -4)
     for kept in (0, 9):

@@ -1,7 +1,12 @@
 """Routed steps of the trainer itself: what was left out teaches nothing, and the rest as it did."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +71,9 @@ def build_trainer(name: str, variant: str, *, stir: float = 0.1, **options: Any)
     blocks = family.routes.list_blocks(first(denoiser))
     optimizer = optim.build(parameters, optim.OptimizerSpec("adamw", 1e-2))
 
+    team = assemble(precision="float32", device="cpu")
+    processes = team.accelerator.num_processes
+
     def stream(_: int) -> Iterator[Batch]:
         while True:
             yield batch
@@ -73,7 +81,7 @@ def build_trainer(name: str, variant: str, *, stir: float = 0.1, **options: Any)
     return Trainer(
         family=family,
         grid=family.variants[variant].grid,
-        denoiser=denoiser,
+        denoiser=team.accelerator.prepare(denoiser) if processes > 1 else denoiser,
         parameters=parameters,
         objective=family.objective(variant),
         weights=RegionWeights({"subject": 1.0}),
@@ -82,7 +90,7 @@ def build_trainer(name: str, variant: str, *, stir: float = 0.1, **options: Any)
         schedule=schedules.schedule(optimizer, schedules.Rates("constant", steps=6)),
         batches=stream,
         plan=Plan(steps=6, seed=3),
-        team=assemble(precision="float32", device="cpu"),
+        team=team,
         routing=TokenRouting(
             router=Router(denoiser, family.routes, family.streams, 0, len(blocks)),
             select=BackgroundSelection(background=0.25, multiple=1),
@@ -93,6 +101,54 @@ def build_trainer(name: str, variant: str, *, stir: float = 0.1, **options: Any)
         ),
         **options,
     )
+
+
+PROCESS = """
+import json
+import sys
+from dataclasses import replace
+import torch
+from tests.routing.test_trainer import build_trainer
+torch.set_num_threads(1)
+trainer = build_trainer("pocket", "dit")
+trainer.routing = replace(trainer.routing, full_step_probability=0.5)
+rows, lay = [], trainer.lay
+def note(group):
+    micros = lay(group)
+    drawn = [micro.selection for micro in micros]
+    rows.append([None if one is None else one.tokens.tolist() for one in drawn])
+    return micros
+type(trainer).lay = lambda _, group: note(group)
+trainer.run()
+weights = {name: value.double().sum().item() for name, value in trainer.parameters.items()}
+rank = trainer.accelerator.process_index
+with open(f"{sys.argv[1]}/{rank}.json", "w") as file:
+    json.dump({"rows": rows, "weights": weights}, file)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_same_whole_steps_and_tokens_of_their_own(tmp_path):
+    script = tmp_path / "process.py"
+    script.write_text(PROCESS)
+    root = Path(__file__).resolve().parents[2]
+    paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"),
+            *("--master_port", "0", str(script), str(tmp_path)),
+        ],
+        check=True,
+        timeout=900,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+    )
+    one, two = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert one["weights"] == two["weights"]
+    routed = [step != [None] for step in one["rows"]]
+    assert [step != [None] for step in two["rows"]] == routed
+    assert len(set(routed)) == 2
+    for mine, theirs, is_routed in zip(one["rows"], two["rows"], routed, strict=True):
+        assert is_routed is (mine != theirs)
 
 
 def lay(trainer: Trainer) -> MicroBatch:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.recipes.test_train_families import config_of, moved
 
 from frisket.config.tree import Config
@@ -88,6 +89,59 @@ def test_a_run_that_goes_on_carries_what_it_would_have(world, tmp_path):
     assert len(set(read_kept(tmp_path / "whole"))) > 1  # some are whole, some are not
 
 
+@pytest.mark.slow
+def test_both_experts_and_an_adapter_that_acts_by_level_and_place_train_routed(world, tmp_path):
+    def learn(name: str, **memory: object) -> dict[str, torch.Tensor]:
+        acting = {"rank": 4, "rank_schedule": "t-lora", "rank_min": 2, "confine": 1}
+        settings = configure(
+            world,
+            tmp_path / name,
+            "wan",
+            "2.2-t2v-a14b",
+            routing=ALWAYS,
+            lora=acting,
+            model={"experts": "both"},
+            memory=memory,
+        )
+        result = train(settings)
+        assert all(0 < share < 1 for share in read_kept(tmp_path / name))
+        assert all(moved(path) for path in result.loras)
+        return {
+            f"{path.name} {key}": value
+            for path in result.loras
+            for key, value in load_file(path).items()
+        }
+
+    plain, recomputed = learn("plain"), learn("recomputed", checkpointing=True)
+    assert len({key.split()[0] for key in plain}) == 2
+    for key, value in plain.items():
+        torch.testing.assert_close(recomputed[key], value, rtol=1e-3, atol=1e-4, msg=key)
+
+
+@pytest.mark.slow
+def test_validation_of_a_routed_run_is_that_of_the_whole_model(world, tmp_path):
+    """At a rate that moves nothing, it is the validation of a run that is not routed."""
+
+    def validate(name: str, routing: dict[str, object]) -> list[dict[str, dict[str, float]]]:
+        settings = configure(
+            world,
+            tmp_path / name,
+            "wan",
+            "2.1-t2v-1.3b",
+            routing=routing,
+            optimizer={"lr": 1e-12},
+            validation={"holdout": 1, "every": 2},
+        )
+        train(settings)
+        lines = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+        return [line["validation"] for line in lines if "validation" in line]
+
+    scores = validate("routed", ALWAYS)
+    assert len(scores) == 2
+    for routed, whole in zip(scores, validate("whole", {}), strict=True):
+        assert routed["tuned"] == pytest.approx(whole["tuned"], rel=1e-6, abs=1e-9)
+
+
 def test_the_last_steps_are_whole(world, tmp_path):
     routing = {**ALWAYS, "full_from": 0.5}
     train(configure(world, tmp_path / "run", "wan", "2.1-t2v-1.3b", routing=routing))
@@ -128,4 +182,13 @@ def test_the_banner_says_what_passes_by(world, tmp_path):
 
     assert "carry no loss" in describe()
     everywhere = describe(regions={"subject": 1.0, "background": 0.1})
-    assert everywhere.startswith("off: every token of every clip has weight")
+    assert everywhere.startswith(
+        "off: nothing could pass by; 2 of 2 clips with weight in over 100%"
+    )
+    folder = tmp_path / "whole-masks"
+    folder.mkdir()
+    for number in (1, 2):
+        pixels = draw_clip(number)[0]
+        write_video(folder / f"{number}.mkv", torch.full_like(pixels, 255), 16, lossless=True)
+    covering = describe(data={"resolution": SIDE, "masks": folder})
+    assert covering.startswith("off: nothing could pass by; 2 of 2 clips with weight")

@@ -101,11 +101,11 @@ def test_a_run_that_trained_all_weights_offers_its_model(client: TestClient, pro
     (run / "model" / "denoiser").mkdir(parents=True)
     (run / "trained.toml").write_text('[model]\nfamily = "pocket"\ntrain = "all"\n')
     listed = client.get("/api/generate/loras").json()["loras"]
-    assert not any(lora["whole"] for lora in listed)  # before its end
+    assert not any(lora["is_model"] for lora in listed)  # before its end
     record = {"frisket.base": json.dumps({"family": "pocket"}), "modelspec.trigger_phrase": "ann"}
     (run / "model" / "frisket.json").write_text(json.dumps(record))
     listed = client.get("/api/generate/loras").json()["loras"]
-    (model,) = [lora for lora in listed if lora["whole"]]
+    (model,) = [lora for lora in listed if lora["is_model"]]
     assert (model["name"], model["family"]) == ("runs/whole, all weights", "pocket")
     assert model["trigger"] == "ann"
     alone = form_of(project, loras=[{"lora": model["id"]}], compare=True)

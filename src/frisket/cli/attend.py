@@ -34,7 +34,13 @@ def add(app: typer.Typer, bar: Bar) -> None:
         if not (trained or request.loras or request.base):
             typer.echo(f"note: {folder} holds no LoRA or model yet, so the base alone is looked at")
         base = request.base or not (trained or request.loras)
-        loras = choose_adapters(folder, list(request.loras), list(request.strengths), base=base)
+        loras = choose_adapters(
+            folder,
+            list(request.loras),
+            list(request.strengths),
+            base=base,
+            train=config.model.train,
+        )
         options = AttendOptions(
             phrases=request.phrases,
             prompts=request.prompts,

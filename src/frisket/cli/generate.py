@@ -33,7 +33,11 @@ def add(app: typer.Typer, bar: Bar) -> None:
         if request.prompt_file and ("preview", "prompts") not in typed:
             prompts = ()
         loras = choose_adapters(
-            folder, list(request.loras), list(request.strengths), base=request.base
+            folder,
+            list(request.loras),
+            list(request.strengths),
+            base=request.base,
+            train=config.model.train,
         )
         with bar() as progress:
             samples = run(
@@ -67,26 +71,31 @@ def _load_request() -> "type[GenerateRequest]":
 
 
 def choose_adapters(
-    output: Path, loras: list[Path], strengths: list[float], *, base: bool
+    output: Path, loras: list[Path], strengths: list[float], *, base: bool, train: str = "lora"
 ) -> list[tuple[Path, float]]:
     """LoRA files with their strengths: those asked for, else the one the config trained.
 
-    A run that trained all weights has a model in its place.
+    A run that trained all weights has a model in its place; of a folder that was used for both
+    kinds, the one that `train` (`model.train`) says.
     """
-    from frisket.runs.sampling.whole_models import find_model
-
     if base and (loras or strengths):
         raise typer.BadParameter("--base samples without a LoRA; leave out --lora and --strength")
     if base:
         return []
-    model = find_model(output)
-    trained = model or output / "lora.safetensors"
-    is_there = model or trained.is_file() or any(output.glob("lora-*.safetensors"))  # one an expert
-    if not loras and not is_there:
-        raise typer.BadParameter(
-            f"{trained} is not there yet: train first, or give --lora or --base"
-        )
-    loras = loras or [trained]
+    loras = loras or [_find_trained(output, train)]
     if len(strengths) > len(loras):
         raise typer.BadParameter(f"{len(strengths)} --strength for {len(loras)} --lora")
     return list(zip(loras, strengths + [1.0] * (len(loras) - len(strengths)), strict=True))
+
+
+def _find_trained(output: Path, train: str) -> Path:
+    """The LoRA of a run folder, or its model; BadParameter where it has neither."""
+    from frisket.runs.sampling.whole_models import find_model
+
+    lora, model = output / "lora.safetensors", find_model(output)
+    has_lora = lora.is_file() or any(output.glob("lora-*.safetensors"))  # one an expert
+    if model is not None and (train == "all" or not has_lora):
+        return model
+    if not has_lora:
+        raise typer.BadParameter(f"{lora} is not there yet: train first, or give --lora or --base")
+    return lora

@@ -53,3 +53,5 @@ def train(
         f"{files}: {result.steps} steps, {result.seconds:.0f} s of CPU time,"
         f" {result.peak_mib:.0f} MiB at most"
     )
+    if result.routing:
+        typer.echo(f"token routing: {result.routing}")

@@ -16,7 +16,7 @@ PASSAGE = "frisket_passage"  # attribute of a bare denoiser, while a call of it 
 class Passage:
     """The tokens that one call keeps, and the hidden states that it brought to the window."""
 
-    kept: KeptTokens
+    kept_tokens: KeptTokens
     full: Tensor | None = None
     entered: Stream = "image"
 

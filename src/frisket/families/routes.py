@@ -111,15 +111,7 @@ class RoutedBlock:
 
 @runtime_checkable
 class TokenRoutes(Protocol):
-    """What `Family.routes` is.
-
-    `shared`: the samples of a call must keep the same tokens (its rotary embedding has no batch).
-    """
-
-    @property
-    def shared(self) -> bool:
-        """Whether all samples of a call keep the same tokens."""
-        ...
+    """What `Family.routes` is; the samples of a call may keep different tokens, as many each."""
 
     def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
         """Cells of the latent grid behind one token of a plain denoiser, f h w.

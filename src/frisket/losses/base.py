@@ -66,9 +66,10 @@ class Step:
     left out (token routing): 0 in their cells, where the prediction carries no gradient, and
     1 / P(kept) in the others; empty means none was. A term that looks where weights are 0
     multiplies its sum by it and not its divisor (Horvitz and Thompson), so that its mean over the
-    draws is what it was. `noisy` are the latents that the denoiser was handed. `left_out` are the
-    weights of the cells behind tokens that it left out and predicts all the same (patch masking),
-    which `weights` lack, and 0 elsewhere; each token is `patch` cells. Empty where all were in.
+    draws is what it was. `noisy` are the latents that the denoiser was handed, for terms that
+    need LEFT_OUT. `left_out` are the weights of the cells behind tokens that it left out and
+    predicts all the same (patch masking), which `weights` lack, and 0 elsewhere; each token is
+    `patch` cells. Empty where all were in.
     """
 
     prediction: Latents

@@ -131,36 +131,38 @@ def weigh(
     ValueError for a `t`, `clean` or `carried` of another batch or grid.
     """
     batch, _, *grid = coverage.shape
-    _check("t", t, (batch,))
-    for name, plane in (("clean", clean), ("carried", carried)):
-        if plane is not None:
-            _check(name, plane, (batch, 1, *grid))
+    _check_shape("t", t, (batch,))
+    _check_shape("clean", clean, (batch, 1, *grid))
+    _check_shape("carried", carried, (batch, 1, *grid))
     soft = coverage if weighting.soften is None else weighting.soften(coverage, t)
     predicted = None if clean is None else 1 - clean.float()
-    weights = _predict_only(weighting.table(soft, masked), predicted)
-    full_weights = weights
-    whole = region_flags is not None or bool(weighting.balance) or carried is not None
-    if region_flags is not None:
-        shares = weighting.table.share_weights(soft, masked)
-        weights = weights * (1 - _sum_planes(shares, (~region_flags).float()))
+    full_weights = _predict_only(weighting.table(soft, masked), predicted)
+    weights = _leave_out(weighting, full_weights, soft, masked, region_flags)
+    changed = weights is not full_weights or bool(weighting.balance) or carried is not None
     silent = weights.flatten(1).sum(1) == 0
     exclusive = _list_active(weighting)
-    needed = exclusive or weighting.raw_beta
-    uncurved = weighting.table.weigh_uncurved(coverage, masked) if needed else None
+    uncurved = _weigh_uncurved(weighting, coverage, masked)
     for term in exclusive:
         assert uncurved is not None
         weights = weights * (1 - term.exclusive_mask(uncurved, t, progress))
-    seen = weights if carried is None else weights * carried
+    carried_weights = weights if carried is None else weights * carried
     weighed = Weighed(
-        weights=seen,
-        divisor=_divide(weighting, seen, uncurved),
+        weights=carried_weights,
+        divisor=_divide(weighting, carried_weights, uncurved),
         silent=silent,
         uncurved=uncurved if exclusive else None,
         predicted=predicted,
-        full_weights=full_weights if whole else None,
-        left_out=None if carried is None else weights - seen,
+        full_weights=full_weights if changed else None,
+        left_out=None if carried is None else weights - carried_weights,
     )
     return _share_out(weighting, weighed, soft, masked) if weighting.concepts else weighed
+
+
+def _weigh_uncurved(weighting: Weighting, coverage: Coverage, masked: Flags) -> Weights | None:
+    """The weights before gamma and floor, where anybody asks for them."""
+    if not (weighting.raw_beta or _list_active(weighting)):
+        return None
+    return weighting.table.weigh_uncurved(coverage, masked)
 
 
 def _list_active(weighting: Weighting) -> list[ExclusiveTerm]:
@@ -169,6 +171,20 @@ def _list_active(weighting: Weighting) -> list[ExclusiveTerm]:
 
 def _predict_only(weights: Weights, predicted: Weights | None) -> Weights:
     return weights if predicted is None else weights * predicted
+
+
+def _leave_out(
+    weighting: Weighting,
+    weights: Weights,
+    coverage: Coverage,
+    masked: Flags,
+    region_flags: RegionFlags | None,
+) -> Weights:
+    """The weights without what regions that are left out bring; as they are where none is."""
+    if region_flags is None:
+        return weights
+    shares = weighting.table.share_weights(coverage, masked)
+    return weights * (1 - _sum_planes(shares, (~region_flags).float()))
 
 
 def _share_out(
@@ -199,8 +215,8 @@ def _sum_planes(shares: Tensor, factors: Tensor) -> Tensor:
     return total
 
 
-def _check(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    if tuple(tensor.shape) != shape:
+def _check_shape(name: str, tensor: Tensor | None, shape: tuple[int, ...]) -> None:
+    if tensor is not None and tuple(tensor.shape) != shape:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, the coverage asks for {shape}")
 
 

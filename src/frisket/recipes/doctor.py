@@ -232,6 +232,8 @@ def _check_config(config: Config) -> Iterator[Diagnosis]:
     yield from refused or [Diagnosis("ok", "training", "nothing stands in its way")]
     if not refused:
         yield Diagnosis(*_predict_memory(config))
+        if config.routing.background < 1:
+            yield Diagnosis(*_predict_routing(config))
 
 
 def _list_refusals(config: Config) -> Iterator[Diagnosis]:
@@ -249,6 +251,14 @@ def _predict_memory(config: Config) -> tuple[_Verdict, str, str, str]:
 
     verdict, message, fix = memory(config)
     return verdict, "memory", message, fix
+
+
+def _predict_routing(config: Config) -> tuple[_Verdict, str, str, str]:
+    """What routing will carry and save, from shapes and masks."""
+    from frisket.runs.memory.routing_report import report_routing  # noqa: PLC0415 - torch
+
+    verdict, message, fix = report_routing(config)
+    return verdict, "routing", message, fix
 
 
 def _check_path(about: str, path: Path, *, folder: bool = False) -> Iterator[Diagnosis]:

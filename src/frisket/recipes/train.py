@@ -29,6 +29,7 @@ from frisket.runs.checkpointing import (
     save_adapter,
 )
 from frisket.runs.epochs import count_steps, rates_of
+from frisket.runs.methods.routing_summary import summarise_routing
 from frisket.runs.prepare import Prepared, prepare, source_of
 from frisket.runs.refusals import memory_of, stop_if_refused
 from frisket.runs.run_record import write_banner
@@ -57,6 +58,7 @@ class TrainingResult:
     peak_mib: float  # largest memory of the process (device memory on CUDA)
     zero_weight_samples: int  # samples that had no weight anywhere
     model: Path | None = None  # the folder, where all weights were trained
+    routing: str = ""  # what token routing came to, in a sentence
 
     @property
     def lora(self) -> Path:
@@ -125,21 +127,27 @@ def _train(
     trainer = build_trainer(config, family, source, team, denoiser, prepared)
     validate = prepare_validation(config, trainer, prepared)
     resume(config, trainer, prepared)
-    add_hooks(config, trainer, prepared, progress, previews, validate)
+    page = add_hooks(config, trainer, prepared, progress, previews, validate)
     if first:
         write_clip_keys(prepared, output)
     seconds = _run_trainer(config, trainer, trackers, team)
     if first:
         _save_result(config, trainer, prepared)
-        write_card(config, prepared, output / "README.md")
+    peak, routing = measure_peak_mib(team.accelerator.device), ""
+    if first:
+        routing = summarise_routing(config, output / "metrics.jsonl")
+        write_card(config, prepared, output / "README.md", routing=routing)
+        if page is not None and routing:
+            page.close({"tokens carried": routing})
     team.wait()
     return TrainingResult(
         () if config.model.train == "all" else files_of(output / "lora.safetensors"),
         trainer.done,
         seconds,
-        measure_peak_mib(team.accelerator.device),
+        peak,
         trainer.zero_weight_samples,
         find_model(output) if config.model.train == "all" else None,
+        routing,
     )
 
 

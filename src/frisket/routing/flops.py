@@ -38,23 +38,27 @@ class UnknownRows(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TokenCost:
-    """FLOPs by the number k of the image's tokens in a sample: fixed + each * k + pair * k^2."""
+    """FLOPs by the number k of an image's tokens: fixed + per_token * k + per_pair * k^2."""
 
     fixed: int | float = 0.0
-    each: int | float = 0.0
-    pair: int | float = 0.0
+    per_token: int | float = 0.0
+    per_pair: int | float = 0.0
 
     def __add__(self, other: "TokenCost") -> "TokenCost":
         """The cost of both."""
-        return TokenCost(self.fixed + other.fixed, self.each + other.each, self.pair + other.pair)
+        return TokenCost(
+            self.fixed + other.fixed,
+            self.per_token + other.per_token,
+            self.per_pair + other.per_pair,
+        )
 
     def scale(self, factor: int | float) -> "TokenCost":
         """The cost of `factor` times as much."""
-        return TokenCost(self.fixed * factor, self.each * factor, self.pair * factor)
+        return TokenCost(self.fixed * factor, self.per_token * factor, self.per_pair * factor)
 
     def count(self, tokens: int | float) -> float:
         """FLOPs with this many tokens."""
-        return self.fixed + self.each * tokens + self.pair * tokens**2
+        return self.fixed + self.per_token * tokens + self.per_pair * tokens**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +99,15 @@ class StepCost:
         """FLOPs with all tokens."""
         return self.rest + sum(block.count(self.tokens) for block in self.blocks)
 
-    def count_routed(self, kept: int | float, start: int, end: int) -> float:
-        """FLOPs where the blocks of the window carry `kept` of the image's tokens."""
-        if not 0 < kept <= self.tokens:
-            raise ValueError(f"{kept:g} kept tokens of {self.tokens}: it must be 1 to all of them")
+    def count_routed(self, kept_tokens: int | float, start: int, end: int) -> float:
+        """FLOPs where the blocks of the window carry `kept_tokens` of the image's tokens."""
+        if not 0 < kept_tokens <= self.tokens:
+            raise ValueError(
+                f"{kept_tokens:g} kept tokens of {self.tokens}: it must be 1 to all of them"
+            )
         window = list_window(start, end, len(self.blocks))
         passed = (
-            block.count(kept if index in window else self.tokens)
+            block.count(kept_tokens if index in window else self.tokens)
             for index, block in enumerate(self.blocks)
         )
         return self.rest + sum(passed)
@@ -184,7 +190,7 @@ class _Recorder:
     path: list[str] = field(default_factory=list)  # of the modules it is in, the innermost last
     calls: list[DenoiserCall] = field(default_factory=list)
     sums: dict[str, list[BlockCost]] = field(default_factory=dict)  # forward, backward; "": rest
-    found: dict[str, str] = field(default_factory=dict)  # streams of layers, looked up once
+    layer_streams: dict[str, str] = field(default_factory=dict)  # looked up once
 
     def begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Read what a call of the denoiser is about."""
@@ -213,7 +219,7 @@ class _Recorder:
             forward, backward = self.sums.get(name, [BlockCost(), BlockCost()])
             again = forward if checkpointed and backward.count(tokens) else BlockCost()
             costs.append(forward + backward + again)
-            if not forward.linear.each:
+            if not forward.linear.per_token:
                 raise UnknownRows(f"no linear layer of {name} works on tokens of the image")
         rest = sum(cost.count(tokens) for cost in self.sums.get("", ()))
         return StepCost(tuple(costs), rest, tokens)
@@ -229,15 +235,16 @@ class _Recorder:
 
     def find_stream(self, name: str) -> str:
         """Whose rows a layer works on, whatever an adapter put around it."""
-        if name not in self.found:
+        if name not in self.layer_streams:
             bare = name
             for leaf in ADAPTER_LEAVES:
                 bare = bare.partition(leaf)[0]
             try:
-                self.found[name] = self.streams.find(bare)
+                self.layer_streams[name] = self.streams.find(bare)
             except ValueError:
-                self.found[name] = "apart"  # `build` refuses a block without rows of the image
-        return self.found[name]
+                # `build` refuses a block without rows of the image.
+                self.layer_streams[name] = "apart"
+        return self.layer_streams[name]
 
     def split_rows(self, count: int) -> tuple[float, float]:
         """Of `count` rows of attention: those that stay for good, and the share that is k's."""
@@ -262,8 +269,8 @@ class _Operations(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         recorder = self.called[-1] if self.called else None
         name = getattr(func, "__name__", "")
-        if recorder is not None and recorder.path and name in _COUNTED:
-            _COUNTED[name](recorder, result, *args, **(kwargs or {}))
+        if recorder is not None and recorder.path and name in _COUNTERS:
+            _COUNTERS[name](recorder, result, *args, **(kwargs or {}))
         return result
 
 
@@ -274,8 +281,8 @@ def _count_linear(
     total, image = recorder.list_rows(recorder.find_stream(recorder.path[-1]))
     # Of `total` rows a sample `image` are the picture's.
     share = image / total if total else 0.0
-    each = size * rows * share / image if image else 0.0
-    cost = TokenCost(size * rows * (1 - share), each)
+    per_token = size * rows * share / image if image else 0.0
+    cost = TokenCost(size * rows * (1 - share), per_token)
     recorder.add(cost, "linear", _count_gradients(result, input, weight))
 
 
@@ -300,21 +307,20 @@ def _count_attention(
     *_: Any,
     **__: Any,
 ) -> None:
-    fixed, each = recorder.split_rows(query.shape[-2])
-    keys_fixed, keys_each = recorder.split_rows(key.shape[-2])
+    fixed, per_token = recorder.split_rows(query.shape[-2])
+    keys_fixed, keys_per_token = recorder.split_rows(key.shape[-2])
     if recorder.find_stream(f"{recorder.path[-1]}.to_k") == "text":  # as many words as tokens
-        keys_fixed, keys_each = float(key.shape[-2]), 0.0
+        keys_fixed, keys_per_token = float(key.shape[-2]), 0.0
     pair = 2.0 * prod(query.shape[:-2]) * (query.shape[-1] + value.shape[-1])
     cost = TokenCost(
         pair * fixed * keys_fixed,
-        pair * (fixed * keys_each + each * keys_fixed),
-        pair * each * keys_each,
+        pair * (fixed * keys_per_token + per_token * keys_fixed),
+        pair * per_token * keys_per_token,
     )
-    trained = any(tensor.requires_grad for tensor in (query, key, value))
-    recorder.add(cost, "attention", recorder.backward * trained)
+    recorder.add(cost, "attention", recorder.backward * result.requires_grad)
 
 
-_COUNTED: dict[str, Callable[..., None]] = {
+_COUNTERS: dict[str, Callable[..., None]] = {
     "linear": _count_linear,
     "conv1d": _count_convolution,
     "conv2d": _count_convolution,

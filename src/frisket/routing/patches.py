@@ -64,12 +64,12 @@ class PatchSelection:
         first = (count / needs.clamp_min(1)).clamp(max=1)  # of those with weight, how many stay
         rest = (count - needs).clamp_min(0) / (total - needs).clamp_min(1)
         inverse = torch.where(weighed, 1 / first, 1 / rest.clamp_min(1 / total)).float()
-        kept = torch.zeros(weighed.shape).scatter(1, tokens, 1.0)
+        kept_marks = torch.zeros(weighed.shape).scatter(1, tokens, 1.0)
         return TokenSelection(
             tokens=tokens.to(weights.device),
             grid=grid,
-            kept=spread_tokens(kept, grid, patch).to(weights.device),
-            importance=spread_tokens(kept * inverse, grid, patch).to(weights.device),
+            kept=spread_tokens(kept_marks, grid, patch).to(weights.device),
+            importance=spread_tokens(kept_marks * inverse, grid, patch).to(weights.device),
             detached=False,
         )
 
@@ -98,9 +98,9 @@ class RatioPlan:
         """The share removed where `progress` of the run, in [0, 1], is done."""
         if progress >= self.full_from:
             return 0.0
-        done = progress / self.full_from
         if self.schedule == "cosine":
-            return self.ratio * math.cos(math.pi * done / 2) ** self.power
+            quarter = math.pi / 2 * progress / self.full_from
+            return self.ratio * math.cos(quarter) ** self.power
         return self.ratio
 
 

@@ -122,9 +122,9 @@ def _make_narrowing(model: nn.Module, block: RoutedBlock, *, enters: bool) -> An
         del arguments["self"]
         if enters:
             passage.full, passage.entered = arguments[block.hidden], block.stream
-            arguments[block.hidden] = passage.kept.take(passage.full, block.stream)
+            arguments[block.hidden] = passage.kept_tokens.take(passage.full, block.stream)
         if block.narrow is not None:
-            arguments = block.narrow(arguments, passage.kept)
+            arguments = block.narrow(arguments, passage.kept_tokens)
         extra = arguments.pop("kwargs", {})  # of a `forward` that takes any
         return (), {**arguments, **extra}
 
@@ -139,7 +139,7 @@ def _make_widening(model: nn.Module, block: RoutedBlock) -> Any:
             return None
         assert passage.full is not None
         narrow: Tensor = output if block.output is None else output[block.output]
-        wide = passage.kept.put(narrow, passage.full, block.stream, passage.entered)
+        wide = passage.kept_tokens.put(narrow, passage.full, block.stream, passage.entered)
         if block.output is None:
             return wide
         return (*output[: block.output], wide, *output[block.output + 1 :])

@@ -12,7 +12,7 @@ from frisket.config.regions import weights_of
 from frisket.config.tree import Config, Lora
 from frisket.data.cached.store import CorruptEntry
 from frisket.data.mask_pipeline import arrange
-from frisket.data.records import Item, Prepared, PrepareReport
+from frisket.data.records import Prepared, PrepareReport
 from frisket.data.schedule import Schedule
 from frisket.families.base import FAMILIES, Variant
 from frisket.masks.weights import BACKGROUND, WeightSummary, describe
@@ -55,14 +55,15 @@ def layout(config: Config, prepared: Prepared) -> WeightSummary | None:
 
     At most 512 clips, evenly taken, are read for it.
     """
+    masked = any(item.coverage is not None for item in prepared.items)
+    return describe(weights_of(config), _planes(prepared)) if masked else None
+
+
+def _planes(prepared: Prepared) -> Iterator[CellPlanes]:
+    """The coverage of each masked clip, k f h w; of at most LOOKED_AT, evenly taken."""
     masked = [item for item in prepared.items if item.coverage is not None]
     step = -(-len(masked) // LOOKED_AT) or 1
-    planes = _planes(prepared, masked[::step])
-    return describe(weights_of(config), planes) if masked else None
-
-
-def _planes(prepared: Prepared, items: Sequence[Item]) -> Iterator[CellPlanes]:
-    for item in items:
+    for item in masked[::step]:
         assert item.coverage is not None
         try:
             entry = prepared.cache.load("coverage", item.coverage)
@@ -272,10 +273,7 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
         pairs.append(("compat", compat.meaning(normalise)))
     pairs.append(("noise levels", describe_noise(config, {item.shape for item in prepared.items})))
     pairs += _list_settings(config)
-    if is_routed(config):
-        pairs.append(("token routing", describe_routing(config, prepared)))
-    if config.patch_masking.ratio:
-        pairs.append(("patch masking", describe_masking(config)))
+    pairs += _list_token_rows(config, prepared)
     pairs.append(("background swap", _swap_row(config, prepared)))
     if config.mix.rate:
         pairs.append(("mixes", _describe_mixes(config, prepared)))
@@ -286,6 +284,14 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
         )
     )
     return pairs
+
+
+def _list_token_rows(config: Config, prepared: Prepared) -> Iterator[tuple[str, str]]:
+    """What becomes of the image's tokens where a step does not carry all of them."""
+    if is_routed(config):
+        yield "token routing", describe_routing(config, prepared, _planes(prepared))
+    if config.patch_masking.ratio:
+        yield "patch masking", describe_masking(config)
 
 
 def _list_settings(config: Config) -> Iterator[tuple[str, str]]:

@@ -150,8 +150,8 @@ def _describe_masks(config: Config, prepared: Prepared) -> dict[str, Any]:
 
 def _escape_markdown(text: str) -> str:
     """Words of a configuration or file name as Markdown that is text and nothing else."""
-    plain = " ".join(text.split())
-    return re.sub(r"([\\`*_{}\[\]<>()#|~!])", r"\\\1", html.escape(plain, quote=False))
+    line = " ".join(text.split())
+    return re.sub(r"([\\`*_{}\[\]<>()#|~!])", r"\\\1", html.escape(line, quote=False))
 
 
 def _list_mix_line(config: Config) -> list[str]:
@@ -187,8 +187,8 @@ def _describe_result(config: Config) -> str:
     )
 
 
-def write_card(config: Config, prepared: Prepared, path: Path) -> None:
-    """A short model card beside the LoRA, or the model."""
+def write_card(config: Config, prepared: Prepared, path: Path, *, routing: str = "") -> None:
+    """A short model card beside the LoRA, or the model; `routing` is what came of that."""
     report = prepared.report
     weights = ", ".join(
         f"{_escape_markdown(name)} {weight:g}" for name, weight in config.region_weights.items()
@@ -212,6 +212,7 @@ def write_card(config: Config, prepared: Prepared, path: Path) -> None:
         f"- background swap: rate {config.swap.rate:g}"
         + (f", source {config.swap.source}, {config.swap.space} space" if config.swap.rate else ""),
         *_list_mix_line(config),
+        *([f"- token routing: {_escape_markdown(routing)}"] if routing else []),
         f"- data: {prepared.digest}",
         "",
     ]

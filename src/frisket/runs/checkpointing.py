@@ -43,8 +43,8 @@ def check_resumable(config: Config) -> None:
     if newest is None:
         return
     manifest = read_manifest(newest)
-    known = read_identity(config, Cache(config.run.cache).folder)
-    check_same_run(manifest.get("run", {}), known, newest)
+    identity = read_identity(config, Cache(config.run.cache).folder)
+    check_same_run(manifest.get("run", {}), identity, newest)
     if not config.run.epochs and int(manifest["step"]) > config.run.steps:
         raise CheckpointError(
             f"run.steps is {config.run.steps}, but {newest} is of step {manifest['step']}; set"
@@ -90,8 +90,11 @@ def add_hooks(
     progress: Progress,
     previews: Previews | None,
     validate: Callable[[int], None] | None,
-) -> None:
-    """Saving, validation, previews and the progress line; only their rhythm but in the first."""
+) -> RunPage | None:
+    """Saving, validation, previews and the progress line; only their rhythm but in the first.
+
+    Returns the page that the first process keeps.
+    """
     run = config.run
     hooks = Hooks(
         save_every=run.save_every,
@@ -103,7 +106,7 @@ def add_hooks(
     )
     trainer.hooks = hooks
     if not trainer.accelerator.is_main_process:
-        return
+        return None
     store = checkpoints_of(config)
     manifest = {
         "run": identity_of(config, prepared),
@@ -150,6 +153,7 @@ def add_hooks(
             page.preview(path)
 
         hooks.preview = preview
+    return page
 
 
 def save_adapter(config: Config, trainer: Trainer, prepared: Prepared, path: Path) -> None:
@@ -208,9 +212,9 @@ def levels_of(config: Config, trainer: Trainer) -> tuple[float, ...]:
     if not isinstance(denoiser, Experts):
         return config.validation.t
     ranges = tuple(denoiser.ranges.values())
-    held = tuple(
+    levels = tuple(
         t
         for t in config.validation.t
         if any(low <= t < high or t == high == 1 for low, high in ranges)
     )
-    return held or tuple((low + high) / 2 for low, high in ranges)
+    return levels or tuple((low + high) / 2 for low, high in ranges)

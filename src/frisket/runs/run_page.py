@@ -75,6 +75,11 @@ class RunPage:
                 log.warning("the page of the run could not be written (%s)", error)
             self._failed = True
 
+    def close(self, outcome: Mapping[str, str]) -> None:
+        """Hear, at the end, what came of what the run teaches: rows that join the others."""
+        self.rows = [*self.rows, *((name, text) for name, text in outcome.items() if text)]
+        self.write(done=True)
+
     def _take(self, step: int, values: Mapping[str, Any]) -> None:
         errors = {kind: values[kind] for kind in KINDS if isinstance(values.get(kind), float)}
         if errors:

@@ -124,8 +124,8 @@ def _open_run(name: str, config: Config, progress: Callable[[str, int, int], Non
             " --set data.0.clips=FOLDER (and data.0.masks.path=FOLDER)"
         ) from error
     digest = metadata.get("frisket.data", prepared.digest)
-    written = metadata.get("frisket.steps", "0")
-    steps = int(written) if re.fullmatch(r"[0-9]{1,12}", written) else 0
+    count = metadata.get("frisket.steps", "0")
+    steps = int(count) if re.fullmatch(r"[0-9]{1,12}", count) else 0
     return ScoredRun(name, config, lora, prepared, steps, digest != prepared.digest)
 
 
@@ -141,10 +141,10 @@ def _name_runs(outputs: Sequence[Path]) -> list[str]:
 
 def _check_same_base(name: str, config: Config, family: Family, source: Source) -> None:
     other = source_of(config, FAMILIES.load(config.model.family))
-    ours = (family.name, source.variant, source.path, source.revision)
-    theirs = (config.model.family, other.variant, other.path, other.revision)
-    if ours != theirs:
-        words = (" ".join(filter(None, base)) for base in (theirs, ours))
+    first_base = (family.name, source.variant, source.path, source.revision)
+    base = (config.model.family, other.variant, other.path, other.revision)
+    if base != first_base:
+        words = (" ".join(filter(None, value)) for value in (base, first_base))
         raise ConfigError(
             f"{name} was trained on another base ({' and the first run on '.join(words)}): their"
             " errors cannot stand side by side; evaluate them apart"
@@ -180,20 +180,24 @@ def with_other_clips(config: Config, clips: Path, masks: str) -> Config:
     `masks` is a folder or one of FOLDERLESS; "" takes the way of the run's own masks, which must
     need no folder then (ConfigError).
     """
-    own = config.data[0].masks
+    run_masks = config.data[0].masks
     if masks in FOLDERLESS:
-        data_masks: Any = own.model_copy(update={"source": masks, "path": None, "regions": {}})
+        data_masks: Any = run_masks.model_copy(
+            update={"source": masks, "path": None, "regions": {}}
+        )
     elif not masks:
-        if own.source not in FOLDERLESS:
+        if run_masks.source not in FOLDERLESS:
             raise ConfigError(
                 f"--clips {clips} needs its masks: --masks FOLDER, or {', '.join(FOLDERLESS)}"
             )
-        data_masks = own
-    elif own.source == "regions":
-        regions = {name: Path(masks) / name for name in own.regions}
-        data_masks = own.model_copy(update={"regions": regions})
+        data_masks = run_masks
+    elif run_masks.source == "regions":
+        regions = {name: Path(masks) / name for name in run_masks.regions}
+        data_masks = run_masks.model_copy(update={"regions": regions})
     else:
-        data_masks = own.model_copy(update={"source": "folder", "path": Path(masks), "regions": {}})
+        data_masks = run_masks.model_copy(
+            update={"source": "folder", "path": Path(masks), "regions": {}}
+        )
     first = config.data[0]
     caption = first.caption or first.trigger or None
     data = first.model_copy(

@@ -112,10 +112,10 @@ def weigh_carried(weighting: Weighting, micro: MicroBatch, progress: float) -> M
 
     As it is where all are seen, or where those that are left out have none (token routing).
     """
-    chosen = micro.selection
-    if chosen is None or chosen.detached:
+    selection = micro.selection
+    if selection is None or selection.detached:
         return micro
-    weighed = weigh_batch(weighting, micro.batch, micro.t, progress, carried=chosen.kept)
+    weighed = weigh_batch(weighting, micro.batch, micro.t, progress, carried=selection.kept)
     return replace(micro, weighed=weighed)
 
 

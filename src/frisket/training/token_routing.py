@@ -21,9 +21,9 @@ class TokenDraws(Protocol):
     """What a trainer is told of tokens that not every step carries."""
 
     def draw(
-        self, micros: Sequence[MicroBatch], done: int, progress: float, generator: Generator
+        self, micros: Sequence[MicroBatch], steps_done: int, progress: float, generator: Generator
     ) -> list[MicroBatch]:
-        """The micro-batches of the step after `done`, each with its tokens (None: all of them).
+        """The micro-batches of the next step, each with its tokens (None: all of them).
 
         `progress` is the share of the run that is done. `generator` gives what is drawn, after
         everything else that the step draws.
@@ -54,22 +54,22 @@ class TokenRouting:
     first_frame: bool = False
 
     def draw(
-        self, micros: Sequence[MicroBatch], done: int, progress: float, generator: Generator
+        self, micros: Sequence[MicroBatch], steps_done: int, progress: float, generator: Generator
     ) -> list[MicroBatch]:
         """The micro-batches of a step, each with the tokens it carries (None: all of them).
 
         `generator` gives one draw a micro-batch, after everything else that the step draws.
         """
-        if self.is_full(done, progress):
+        if self.is_full(steps_done, progress):
             return list(micros)
         return [replace(micro, selection=self._choose(micro, generator)) for micro in micros]
 
-    def is_full(self, done: int, progress: float) -> bool:
-        """Whether the step after `done` steps carries every token."""
+    def is_full(self, steps_done: int, progress: float) -> bool:
+        """Whether the step after `steps_done` steps carries every token."""
         if progress >= self.full_from:
             return True
-        own = Generator().manual_seed((self.seed * 1_000_003 + done) % (1 << 63))
-        return bool(torch.rand((), generator=own) < self.full_step_probability)
+        step_generator = Generator().manual_seed((self.seed * 1_000_003 + steps_done) % (1 << 63))
+        return bool(torch.rand((), generator=step_generator) < self.full_step_probability)
 
     @contextmanager
     def carry(self, selection: TokenSelection | None) -> Iterator[None]:
@@ -90,13 +90,13 @@ class TokenRouting:
         """Cells that the model is shown clean, or begins from."""
         if not self.first_frame:
             return None if predicted is None else 1 - predicted
-        shown = torch.zeros_like(micro.weighed.weights)
-        shown[:, :, 0] = 1
-        return shown if predicted is None else torch.maximum(shown, 1 - predicted)
+        shown_cells = torch.zeros_like(micro.weighed.weights)
+        shown_cells[:, :, 0] = 1
+        return shown_cells if predicted is None else torch.maximum(shown_cells, 1 - predicted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PatchMasking:
+class PatchMasker:
     """The model leaves tokens out itself, from its first block on, and predicts all (MaskDiT)."""
 
     select: PatchSelection
@@ -104,16 +104,16 @@ class PatchMasking:
     patch: Patch
 
     def draw(
-        self, micros: Sequence[MicroBatch], done: int, progress: float, generator: Generator
+        self, micros: Sequence[MicroBatch], steps_done: int, progress: float, generator: Generator
     ) -> list[MicroBatch]:
         """The micro-batches of a step, each with the tokens that the model sees."""
         ratio = self.ratios.find_ratio(progress)
         if not ratio:
             return list(micros)
-        chosen = [
+        selections = [
             self.select(micro.weighed.weights, self.patch, ratio, generator) for micro in micros
         ]
-        pairs = zip(micros, chosen, strict=True)
+        pairs = zip(micros, selections, strict=True)
         return [replace(micro, selection=selection) for micro, selection in pairs]
 
     @contextmanager

@@ -18,7 +18,7 @@ from frisket.adapters.norms import limit_norms
 from frisket.data.sample import Batch
 from frisket.families.base import Family
 from frisket.grid import LatentGrid
-from frisket.losses.base import BASE, EMA, LossTerm, Step, check_needs
+from frisket.losses.base import BASE, EMA, LEFT_OUT, LossTerm, Step, check_needs
 from frisket.losses.weighting import pool
 from frisket.masks.weights import RegionWeights
 from frisket.objectives.base import Objective
@@ -129,7 +129,7 @@ class Trainer:
             if batch.prior_coverage is None
             else self.weights.outside(batch.prior_coverage, batch.masked),
             predicted=weighed.predicted,
-            noisy=noisy,
+            noisy=noisy if LEFT_OUT in self._needs else None,
             left_out=weighed.left_out,
             **describe_tokens(micro.selection),
             attention=collect(),
@@ -304,9 +304,13 @@ class Trainer:
         level = ones if "t" in unscaled_by else self.objective.weight(t)
         return level * (ones if "set" in unscaled_by else batch.weight)
 
+    @property
+    def _needs(self) -> set[str]:
+        return {need for term, _ in self.terms.values() for need in term.needs}
+
     def _teachers(self, noisy: Latents, t: PerSample, batch: Batch) -> dict[str, Latents]:
         """What the teachers that any term needs predict: eval mode, no gradient."""
-        needs = {need for term, _ in self.terms.values() for need in term.needs} & {BASE, EMA}
+        needs = self._needs & {BASE, EMA}
         contexts: dict[str, Callable[[], AbstractContextManager[Any]]]
         contexts = {BASE: partial(lora.frozen, self.unwrapped), EMA: self._use_average}
         return {need: self._predict(contexts[need], noisy, t, batch) for need in sorted(needs)}

@@ -16,6 +16,7 @@ from frisket.adapters.routed.laying import RoutingError, lay_rows, lay_space, la
 from frisket.adapters.routed.peft_variant import CannotRoute, RoutedLora, find_factors, route
 from frisket.adapters.routed.schedule import RankSchedule
 from frisket.adapters.spec import ADAPTER
+from frisket.families.routes import KeptTokens
 from frisket.families.shared.streams.planes import order_text
 from frisket.families.shared.streams.unet import UNetStreams
 from frisket.families.streams import DenoiserCall, Rows
@@ -145,6 +146,22 @@ def test_a_joint_sequence_takes_each_factor_where_it_belongs():
         lay_rows("joint", 8, call, tokens, space)
     with pytest.raises(RoutingError, match=r"leave it out with lora\.exclude"):
         lay_rows("flat", 9, call, tokens, None)
+
+
+def test_a_routed_block_has_the_factors_of_the_rows_that_stay():
+    parts = (Rows("text", 2), Rows("image", 4, (1, 2, 2)), Rows("padding", 1), Rows("other", 1))
+    call = call_of(count=2, sequences={"joint": parts, "text": parts[:1]})
+    kept_tokens = KeptTokens(torch.tensor([[0, 3], [1, 2]]), call)
+    tokens = torch.tensor([[0.0, 1.0]])
+    space = torch.arange(4.0).view(1, 1, 1, 2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+    laid = lay_rows("joint", 6, call, tokens, space, kept_tokens)[..., 0]
+    assert laid.tolist() == [[0, 1, 0, 3, 1.5, 1], [0, 1, 1, 2, 1.5, 1]]
+    whole = lay_rows("joint", 8, call, tokens, space, kept_tokens)  # outside of the window
+    assert torch.equal(whole, lay_rows("joint", 8, call, tokens, space))
+    text = lay_rows("text", 2, call, tokens, space, kept_tokens)
+    assert torch.equal(text, lay_rows("text", 2, call, tokens, space))
+    with pytest.raises(RoutingError, match="works on 7 rows, and the call has 2 text"):
+        lay_rows("joint", 7, call, tokens, space, kept_tokens)
 
 
 def test_text_that_a_model_reorders_is_followed():

@@ -24,10 +24,9 @@ def _split_tokens(case: Case, frames: int) -> tuple[int, int]:
 
 
 def draw_tokens(case: Case, frames: int, seed: int = 0) -> Tensor:
-    """Half of them in order, and frame 0: of each sample its own where the family can."""
+    """Half of them in order, and frame 0: of each sample its own."""
     generator = torch.Generator().manual_seed(seed)
     clean, count = _split_tokens(case, frames)
-    batch = 1 if case.family.routes.shared else 2
     return torch.stack(
         [
             torch.cat(
@@ -36,7 +35,7 @@ def draw_tokens(case: Case, frames: int, seed: int = 0) -> Tensor:
                     clean + torch.randperm(count, generator=generator)[: count // 2].sort().values,
                 ]
             )
-            for _ in range(batch)
+            for _ in range(2)
         ]
     )
 

@@ -143,8 +143,6 @@ def test_checkpointed_blocks_have_the_same_gradients(case, routed):
 
 @torch.no_grad()
 def test_each_sample_of_a_batch_carries_its_own_tokens(case, routed):
-    if case.family.routes.shared:
-        pytest.skip("the samples of a call keep the same tokens")
     frames, window = case.lengths[-1], list_windows(case)[0]
     tokens, noisy, conditioning = draw_tokens(case, frames), case.latents(frames), None
     conditioning = case.given(2, frames)

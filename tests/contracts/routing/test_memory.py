@@ -29,17 +29,14 @@ def find_token_grid(case: Case, frames: int) -> tuple[int, int, int]:
     return f, h, w
 
 
-def draw_selection(case: Case, frames: int, seed: int = 0) -> TokenSelection:
-    """Half of the tokens: of each sample its own, where the family can; in order."""
+def draw_selection(case: Case, frames: int, seed: int = 0, keep: int = 0) -> TokenSelection:
+    """So many tokens, or half of them: of each sample its own, in order."""
     generator = torch.Generator().manual_seed(seed)
     grid = find_token_grid(case, frames)
     count = prod(grid)
-    batch = 1 if case.family.routes.shared else 2
+    keep = keep or count // 2
     tokens = torch.stack(
-        [
-            torch.randperm(count, generator=generator)[: count // 2].sort().values
-            for _ in range(batch)
-        ]
+        [torch.randperm(count, generator=generator)[:keep].sort().values for _ in range(2)]
     )
     whole = torch.ones(2, 1, *case.card.grid.cells(frames, *case.size))
     return TokenSelection(tokens, grid, whole, whole)
@@ -63,12 +60,19 @@ def attach_stirred(case: Case, denoiser: nn.Module) -> None:
 
 def learn(case: Case, denoiser: nn.Module, router: Router, *seeds: int) -> Gradients:
     """The adapter's gradients of one backward pass over a routed prediction for each seed."""
+    selections = [draw_selection(case, case.lengths[-1], seed) for seed in seeds]
+    return learn_from(case, denoiser, router, selections)
+
+
+def learn_from(
+    case: Case, denoiser: nn.Module, router: Router, selections: list[TokenSelection | None]
+) -> Gradients:
+    """The same over a prediction for each selection."""
     denoiser.train()
-    frames = case.lengths[-1]
     losses = []
-    for seed in seeds:
-        with router.carry(draw_selection(case, frames, seed)):
-            losses.append(case.predict(denoiser, frames).square().mean())
+    for selection in selections:
+        with router.carry(selection):
+            losses.append(case.predict(denoiser, case.lengths[-1]).square().mean())
     torch.stack(losses).sum().backward()
     gradients = {}
     for name, value in lora.trainable(denoiser).items():
@@ -83,10 +87,15 @@ def assert_equal(gradients: Gradients, plain: Gradients) -> None:
         torch.testing.assert_close(gradients[name], value, atol=1e-6, rtol=1e-4, msg=name)
 
 
+def can_route(case: Case, denoiser: nn.Module) -> bool:
+    routes = case.family.routes
+    return routes is not None and bool(routes.list_blocks(first(denoiser)))
+
+
 @pytest.fixture
 def routed(case: Case, denoiser: nn.Module) -> nn.Module:
     """With an adapter; skipped where a family cannot route."""
-    if case.family.routes is None or not case.family.routes.list_blocks(first(denoiser)):
+    if not can_route(case, denoiser):
         pytest.skip("cannot route")
     attach_stirred(case, denoiser)
     return denoiser
@@ -101,14 +110,25 @@ def test_recomputed_and_swapped_blocks_carry_the_tokens_of_their_call(case, rout
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # dynamo warns of its own
-def test_compiled_blocks_carry_the_same_tokens(case, routed):
-    router = route_all(case, routed)
-    plain = learn(case, routed, router, 0)
+def test_compiled_blocks_carry_the_same_tokens_and_stay_compiled(case, routed):
+    """Whatever their number: torch compiles for any, and not once more for each."""
+    router, compiled = route_all(case, routed), []
+
+    def count(graph, _):
+        compiled.append(graph)
+        return graph.forward
+
+    frames = case.lengths[-1]
+    draws = [None, *(draw_selection(case, frames, keep=keep) for keep in (3, 4, 2, 5))]
+    plain = [learn_from(case, routed, router, [draw]) for draw in draws]
     torch._dynamo.reset()
-    compile_blocks(routed, backend="eager")
-    for seed in (0, 1, 0):  # what was compiled for some tokens is not run for others
-        gradients = learn(case, routed, router, seed)
-    assert_equal(gradients, plain)
+    compile_blocks(routed, backend=count)
+    counts = []
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        for draw, gradients in zip(draws, plain, strict=True):
+            assert_equal(learn_from(case, routed, router, [draw]), gradients)
+            counts.append(len(compiled))
+    assert counts[-1] == counts[2], counts
 
 
 @pytest.mark.slow
@@ -127,7 +147,7 @@ def test_a_quantised_base_carries_the_same_tokens_swapped(case, routed):
 
 
 def test_tokens_may_lie_beside_a_denoiser_that_is_elsewhere(case):
-    if case.family.routes is None:
+    if not can_route(case, case.parts.denoiser):
         pytest.skip("cannot route")
     frames = case.lengths[-1]
     noisy, t, given = case.latents(frames), case.levels(), case.given(frames=frames)

@@ -94,7 +94,7 @@ def record_silent_rows(case, denoiser: nn.Module, router: Router, selection) -> 
         if case.family.streams.find(name) not in ("apart", "flat") and update.ndim == 3:
             call = sum(key[0] == name for key in silent)
             passages = [get_passage(model) for model in experts_of(denoiser).values()]
-            kept = next((passage.kept for passage in passages if passage), None)
+            kept = next((passage.kept_tokens for passage in passages if passage), None)
             silent[name, call] = update.abs().amax(-1) == 0, kept
 
     factors.observer = observe

@@ -25,11 +25,11 @@ class Record:
     factors: dict[Hashable, Tensor | None] = field(default_factory=dict)
     factor_states: dict[int, Any] = field(default_factory=dict)  # as they were, by their id
 
-    def find_kept(self) -> KeptTokens | None:
+    def find_kept_tokens(self) -> KeptTokens | None:
         """The tokens that routed blocks of the call carry; None where they carry all."""
         model = self.model()
         passage = None if model is None else get_passage(model)
-        return None if passage is None else passage.kept
+        return None if passage is None else passage.kept_tokens
 
 
 class Calls:

@@ -65,20 +65,20 @@ class Factors:
         _, own_tokens, own_space = site.hold(self)
         if (own_tokens is None and own_space is None) or site.stream == "apart":
             return None
-        call, kept = site.read_call(), site.find_kept()
+        call, kept_tokens = site.read_call(), site.find_kept_tokens()
 
         def compute() -> Tensor | None:
             tokens, space = _resolve(own_tokens, call), _resolve(own_space, call)
             if channels:
                 factor = lay_cells(call, space, tuple(update.shape[2:]))
             elif update.ndim == 3:
-                factor = lay_rows(site.stream, update.shape[1], call, tokens, space, kept=kept)
+                factor = lay_rows(site.stream, update.shape[1], call, tokens, space, kept_tokens)
             else:
                 factor = lay_rows("flat", len(update), call, tokens, space)
             return None if factor is None else factor.to(update)
 
         sides = tuple(update.shape[2:]) if channels else (update.shape[1],)
-        return site.remember((id(self), site.stream, sides, update.dtype, id(kept)), compute)
+        return site.remember((id(self), site.stream, sides, update.dtype, id(kept_tokens)), compute)
 
 
 @dataclass(eq=False, slots=True)
@@ -99,10 +99,10 @@ class Site:
             )
         return record.call
 
-    def find_kept(self) -> KeptTokens | None:
+    def find_kept_tokens(self) -> KeptTokens | None:
         """The tokens that routed blocks of the call carry; None where they carry all."""
         record = None if self.calls is None else self.calls.record
-        return None if record is None else record.find_kept()
+        return None if record is None else record.find_kept_tokens()
 
     def hold(self, factors: Factors) -> tuple[RankSchedule | None, FactorSource, FactorSource]:
         """Ranks, tokens and space as they were when the call first asked."""

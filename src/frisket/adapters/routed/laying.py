@@ -26,12 +26,12 @@ def lay_rows(
     tokens: TokenFactor | None,
     space: SpaceFactor | None,
     *,
-    kept: KeptTokens | None = None,
+    kept_tokens: KeptTokens | None = None,
 ) -> Float[Tensor, "_ n 1"] | None:
     """The factor of each of `count` rows of a stream; None where none of them is touched.
 
     Rows of the image take the mean of `space` over their cell, its padding that over all cells,
-    rows of the text what `tokens` says of their position, all others 1. Where `kept` says which
+    rows of the text what `tokens` says of their position, all others 1. Where `kept_tokens` says which
     tokens routed blocks carry, `count` may be that of the rows that stay. RoutingError where the
     stream has another number of rows, or a factor another batch or grid.
     """
@@ -40,13 +40,19 @@ def lay_rows(
         return None
     rows = call.sequences.get(stream) or (_find_grid(count, call),)
     is_whole = sum(part.count for part in rows) == count
-    if not is_whole and (kept is None or _count_kept(kept, rows) != count):
-        shape = " + ".join(f"{part.count} {part.kind}" for part in rows)
-        raise RoutingError(f"it works on {count} rows, and the call has {shape}")
+    if not is_whole:
+        _check_kept(kept_tokens, rows, count)
     parts = [_lay_part(part, stream, call, tokens, space) for part in rows]
     batch = max(len(part) for part in parts)
     full = torch.cat([part.to(factors[0].device).expand(batch, -1) for part in parts], dim=1)
-    return (full if is_whole or kept is None else kept.take(full, stream))[..., None]
+    return (full if is_whole or kept_tokens is None else kept_tokens.take(full, stream))[..., None]
+
+
+def _check_kept(kept_tokens: KeptTokens | None, rows: tuple[Rows, ...], count: int) -> None:
+    """RoutingError where `count` rows are not those that stay either."""
+    if kept_tokens is None or _count_kept(kept_tokens, rows) != count:
+        shape = " + ".join(f"{part.count} {part.kind}" for part in rows)
+        raise RoutingError(f"it works on {count} rows, and the call has {shape}")
 
 
 def lay_cells(
@@ -102,9 +108,9 @@ def lay_tokens(
     return torch.where(order >= 0, picked, torch.ones_like(picked))
 
 
-def _count_kept(kept: KeptTokens, rows: tuple[Rows, ...]) -> int:
+def _count_kept(kept_tokens: KeptTokens, rows: tuple[Rows, ...]) -> int:
     """How many rows of a stream stay in a routed block."""
-    tokens = kept.tokens.shape[1]
+    tokens = kept_tokens.tokens.shape[1]
     return sum(tokens if part.kind == "image" else part.count for part in rows)
 
 

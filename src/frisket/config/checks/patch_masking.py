@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 RATIO: Key = ("patch_masking", "ratio")
 
 
-def patch_masking_problems(
+def find_patch_masking_problems(
     config: Config, family: "Family", label: str
 ) -> Iterator[tuple[Key, str]]:
     """Key and sentence of everything that tokens cannot be left out with."""
@@ -52,10 +52,10 @@ def patch_masking_problems(
             f"{setting} teaches the decoder what to put in place of a token, which a LoRA does not"
             ' train: set model.train = "all", or patch_masking.ratio = 0',
         )
-    yield from _term_problems(config, setting)
+    yield from _list_term_problems(config, setting)
 
 
-def _term_problems(config: Config, setting: str) -> Iterator[tuple[Key, str]]:
+def _list_term_problems(config: Config, setting: str) -> Iterator[tuple[Key, str]]:
     """Terms that look where tokens may never be."""
     from frisket.losses.base import ATTENTION, EMA, TERMS  # noqa: PLC0415 - torch, when asked for
 

@@ -70,9 +70,8 @@ def plan_preset(
 
     `base` is whether the base stays beside what is trained: not with `model.train = "all"`.
 
-    KeyError for a name that there is not. ValueError for a model it has no meaning for: of pictures
-    for motion, of random weights for all. A model that is not known takes what every model can do;
-    its name is refused elsewhere.
+    KeyError for a name that there is not. ValueError for a model it has no meaning for. A model
+    that is not known takes what every model can do; its name is refused elsewhere.
     """
     preset = _read_presets()[name]
     if preset.get("of") == "video" and model is not None and not model.video:

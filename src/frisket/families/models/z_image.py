@@ -63,17 +63,15 @@ class ZImageRoutes:
     The refiners before them stay whole: upstream cuts the picture out of what they return.
     """
 
-    shared: bool = False
-
     def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
         """2 x 2 cells, the model's own default: `predict` names no size."""
         return 1, GRID.patch, GRID.patch
 
     def list_blocks(self, denoiser: nn.Module) -> tuple[RoutedBlock, ...]:
         """`layers`; their mask (b n) is there where the texts of a batch differ in length."""
-        aligned = dict.fromkeys(("attn_mask", "freqs_cis", "noise_mask"), ("joint", 1))
+        narrow = align(attn_mask=("joint", 1), freqs_cis=("joint", 1), noise_mask=("joint", 1))
         return list_stack(
-            denoiser, "layers", hidden="x", stream="joint", output=None, narrow=align(**aligned)
+            denoiser, "layers", hidden="x", stream="joint", output=None, narrow=narrow
         )
 
 

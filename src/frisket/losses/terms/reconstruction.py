@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from frisket.losses.base import LEFT_OUT, Step, weighted_mean
@@ -33,17 +32,16 @@ class Reconstruction:
         if step.left_out is None:
             return step.prediction.float().flatten(1)[:, :0].sum(1)
         weights = step.left_out if step.predicted is None else step.left_out * step.predicted
-        shown = normalise_patches(step.noisy.detach(), step.patch)
-        error = functional.mse_loss(step.prediction.float(), shown, reduction="none")
+        noisy_patches = normalise_patches(step.noisy.detach(), step.patch)
+        error = functional.mse_loss(step.prediction.float(), noisy_patches, reduction="none")
         return weighted_mean(torch.where(weights > 0, error, 0.0), weights)
 
 
 def normalise_patches(latents: Latents, patch: tuple[int, int, int]) -> Latents:
     """Latents whose values within each patch of f h w cells have mean 0 and variance 1, float32."""
-    frames, height, width = patch
-    values: Tensor = latents.float()
-    for dim, size in ((2, frames), (4, height), (6, width)):
-        values = values.unflatten(dim, (-1, size))  # b c f p h q w r
+    b, c, *cells = latents.shape
+    split = [side for size, step in zip(cells, patch, strict=True) for side in (size // step, step)]
+    values = latents.float().reshape(b, c, *split)  # b c f p h q w r
     inside = (1, 3, 5, 7)
     mean = values.mean(inside, keepdim=True)
     spread = (values.var(inside, keepdim=True) + EPSILON).sqrt()

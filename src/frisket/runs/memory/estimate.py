@@ -23,10 +23,12 @@ from frisket.families.experts import experts_of
 from frisket.families.whole_model import open_weights
 from frisket.losses.base import BASE, EMA, Step
 from frisket.runs.memory.conditioning_shapes import CAPTION, Unpredictable, build_conditioning
+from frisket.runs.memory.routed_step import RoutedStep, build_routed_step
 from frisket.runs.refusals import terms_of
 from frisket.runs.training_parts import spec_of
 from frisket.training.memory import precision as precision_module
 from frisket.training.memory.dry_run import META, Rehearsal
+from frisket.training.token_routing import silence
 
 __all__ = ["Prediction", "Unpredictable", "predict"]
 
@@ -77,14 +79,15 @@ class Prediction:
         return max(self.training, self.vae or 0.0, self.text or 0.0)
 
 
-def predict(config: Config, *, prepare: bool = True) -> Prediction:
+def predict(config: Config, *, prepare: bool = True, kept_share: float = 1.0) -> Prediction:
     """What `train` (and, with `prepare`, `prepare` before it) will take at most.
 
     The real step runs on the meta device: shapes and lifetimes are those of training, values are
-    not there. Of several experts the larger demand counts. Raises WeightsNotFound where the shape
-    of the denoiser is not known here, Unpredictable where its code asks for values.
+    not there. With `kept_share` below 1 it is a step routed by [routing] that carries this share of
+    the image's tokens. Of several experts the larger demand counts. Raises WeightsNotFound where
+    the shape of the denoiser is not known here, Unpredictable where its code asks for values.
     """
-    known = _demand(_Request.of(config, prepare=prepare))
+    known = _demand(_Request.of(config, prepare=prepare, kept_share=kept_share))
     resident, waiting = _place_weights(known.experts, config.memory.swap_blocks)
     state = known.trained * STATE.get(config.optimizer.name, 8.0)
     average = 4.0 * known.trained if config.optimizer.ema else 0.0
@@ -111,17 +114,19 @@ class _Request:
     key: str
     config: Config = field(compare=False)
     prepare: bool
+    kept_share: float
 
     @classmethod
-    def of(cls, config: Config, *, prepare: bool) -> "_Request":
+    def of(cls, config: Config, *, prepare: bool, kept_share: float) -> "_Request":
         """Where weights lie does not change what a step makes: one rehearsal for all depths."""
         memory = config.memory.model_copy(update={"swap_blocks": 0})
         config = config.model_copy(update={"memory": memory})
-        chosen = {"model", "lora", "losses", "timesteps", "memory"}
+        sections = {"model", "lora", "losses", "timesteps", "memory"}
+        sections |= {"routing"} if kept_share < 1 else set()
         family = FAMILIES.load(config.model.family)
-        size = _size(config, family.variants[config.model.variant or family.default])
+        size = find_size(config, family.variants[config.model.variant or family.default])
         run = (config.run.batch, config.run.precision, size)
-        return cls(f"{config.model_dump_json(include=chosen)} {run}", config, prepare)
+        return cls(f"{config.model_dump_json(include=sections)} {run}", config, prepare, kept_share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +146,10 @@ class _Demand:
 def _demand(request: _Request) -> _Demand:
     config = request.config
     family = FAMILIES.load(config.model.family)
-    source = _source(config, family)
-    size = _size(config, family.variants[source.variant])
+    source = make_source(config, family)
+    size = find_size(config, family.variants[source.variant])
     try:
-        known = _training(config, family, source, size)
+        known = _training(config, family, source, size, request.kept_share)
         if request.prepare:
             vae = _encoding(config, family, source, size)
             known = replace(known, vae=vae, text=_embedding(family, source))
@@ -157,7 +162,8 @@ def _demand(request: _Request) -> _Demand:
     return known
 
 
-def _source(config: Config, family: Family) -> Source:
+def make_source(config: Config, family: Family) -> Source:
+    """The denoiser's shapes, on the meta device."""
     model = config.model
     chosen = () if model.experts == "both" else (model.experts,)
     return Source(
@@ -173,7 +179,7 @@ def _source(config: Config, family: Family) -> Source:
     )
 
 
-def _size(config: Config, variant: Variant) -> tuple[int, int, int]:
+def find_size(config: Config, variant: Variant) -> tuple[int, int, int]:
     """Frames, height and width of the largest clip that may be trained."""
     sizes = [_size_of(data, variant) for data in config.data] or [
         (variant.frames, variant.height, variant.width)
@@ -192,12 +198,10 @@ def _size_of(data: Data, variant: Variant) -> tuple[int, int, int]:
 
 
 def _training(
-    config: Config, family: Family, source: Source, size: tuple[int, int, int]
+    config: Config, family: Family, source: Source, size: tuple[int, int, int], kept_share: float
 ) -> _Demand:
     variant = family.variants[source.variant]
-    denoiser = family.load_denoiser(source).to(META)
-    choose_trained(denoiser, config, family)
-    _switch(denoiser, config)
+    denoiser = build_shapes(config, family, source)
     trained = [value for value in denoiser.parameters() if value.requires_grad]
     experts = tuple(
         (_bytes(expert), tuple(map(_bytes, blocks_of(expert).values())))
@@ -205,13 +209,22 @@ def _training(
     )
     shape = (config.run.batch, variant.grid.channels, *variant.grid.cells(*size))
     conditioning = build_conditioning(family, source, denoiser, size, config.run.batch)
+    routed = build_routed_step(config, family, denoiser, shape, kept_share)
     peak = max(
-        _rehearse(config, family, source, denoiser, name, shape, conditioning)
+        _rehearse(config, family, source, denoiser, name, shape, conditioning, routed)
         for name in experts_of(denoiser)
     )
     adapter = sum(value.nbytes for value in trained) / MIB
     count = sum(value.numel() for value in trained)
     return _Demand(experts, count, adapter, peak, None, None, shape)
+
+
+def build_shapes(config: Config, family: Family, source: Source) -> nn.Module:
+    """The denoiser as it is trained, on the meta device."""
+    denoiser = family.load_denoiser(source).to(META)
+    choose_trained(denoiser, config, family)
+    _switch(denoiser, config)
+    return denoiser
 
 
 def choose_trained(denoiser: nn.Module, config: Config, family: Family) -> None:
@@ -266,6 +279,7 @@ def _rehearse(
     name: str,
     shape: tuple[int, ...],
     conditioning: Conditioning,
+    routed: RoutedStep,
 ) -> float:
     """Peak of one step beyond the parameters, in MiB."""
     lower = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -289,12 +303,13 @@ def _rehearse(
         noisy, target = objective.corrupt(clean, torch.empty_like(clean), t)
         needs = {need for term, _ in terms for need in term.needs}
         priors = {}
-        for need in sorted(needs):  # an averaged teacher costs what the base does
-            with torch.no_grad(), lora.frozen(denoiser):
-                priors[need] = family.predict(denoiser, noisy, t, conditioning)
-        prediction = family.predict(denoiser, noisy, t, conditioning)
+        with routed.carry():
+            for need in sorted(needs):  # an averaged teacher costs what the base does
+                with torch.no_grad(), lora.frozen(denoiser):
+                    priors[need] = family.predict(denoiser, noisy, t, conditioning)
+            prediction = family.predict(denoiser, noisy, t, conditioning)
         step = Step(
-            prediction=prediction,
+            prediction=silence(prediction, routed.selection),
             target=target,
             t=t,
             weights=cells,
@@ -302,6 +317,7 @@ def _rehearse(
             divisor=cells.sum((1, 2, 3, 4)),
             prior=priors.get(BASE),
             prior_ema=priors.get(EMA),
+            importance=routed.selection.importance if routed.selection else None,
         )
         values = [term(step).mean() * strength for term, strength in terms]
         return torch.stack(values).sum().to(META), step

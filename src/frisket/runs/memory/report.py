@@ -32,13 +32,14 @@ def memory(config: Config) -> MemoryReport:
     import torch  # noqa: PLC0415 - seconds to import
 
     from frisket.families.base import WeightsNotFound  # noqa: PLC0415
-    from frisket.runs.memory.estimate import Unpredictable, predict  # noqa: PLC0415
+    from frisket.runs.memory.estimate import Unpredictable  # noqa: PLC0415
+    from frisket.runs.memory.routing_report import predict_run  # noqa: PLC0415
     from frisket.training.memory.plan import MemoryPlan, check  # noqa: PLC0415
 
     plan = MemoryPlan(**config.memory.model_dump())
     try:
         check(plan, adapter=config.lora.kind)
-        prediction = predict(config)
+        prediction = predict_run(config)
     except WeightsNotFound as error:
         return MemoryReport("note", f"not predicted: {error}", "fetch the weights, then ask again")
     except (ValueError, ImportError) as error:
@@ -48,13 +49,13 @@ def memory(config: Config) -> MemoryReport:
     if not torch.cuda.is_available() or config.model.device in ("cpu", "mps"):
         return MemoryReport("ok", f"{describe(prediction)}. It takes {card(prediction)}", "")
     at = torch.device(config.model.device if config.model.device != "auto" else "cuda")
-    return against(config, torch.cuda.mem_get_info(at)[0] / MIB, predict)
+    return against(config, torch.cuda.mem_get_info(at)[0] / MIB, predict_run)
 
 
 def against(config: Config, room: float, predict: Callable[[Config], "Prediction"]) -> MemoryReport:
     """A configuration against `room` MiB of a card."""
     prediction = predict(config)
-    need = f"needs {_gib(estimate_need(prediction))} of the {_gib(room)} that are free"
+    need = f"needs {format_gib(estimate_need(prediction))} of the {format_gib(room)} that are free"
     changes = fits(config, room, predict)
     if not changes:
         return MemoryReport("ok", f"{describe(prediction)}. It {need}", "")
@@ -82,18 +83,21 @@ def estimate_need(prediction: "Prediction") -> float:
 def describe(prediction: "Prediction") -> str:
     """A prediction in one sentence."""
     training = (
-        f"training peaks at {_gib(prediction.training)}: weights {_gib(prediction.weights)},"
+        f"training peaks at {format_gib(prediction.training)}:"
+        f" weights {format_gib(prediction.weights)},"
         f" {'adapter and its' if prediction.adapter else 'gradients and'} optimizer"
-        f" {_gib(prediction.adapter + prediction.gradients + prediction.optimizer)},"
-        f" activations {_gib(prediction.activations)}"
+        f" {format_gib(prediction.adapter + prediction.gradients + prediction.optimizer)},"
+        f" activations {format_gib(prediction.activations)}"
     )
     encoders = {"the VAE": prediction.vae, "the text encoder": prediction.text}
-    known = [f"{name} {_gib(value)}" for name, value in encoders.items() if value is not None]
+    known = [f"{name} {format_gib(value)}" for name, value in encoders.items() if value is not None]
     lost = [name for name, value in encoders.items() if value is None]
     prepare = f"; while preparing {', '.join(known)}" if known else ""
     prepare += f"; not known here: {' and '.join(lost)}" if lost else ""
     waiting = (
-        f"; {_gib(prediction.waiting)} waits in main memory" if prediction.waiting >= 1 else ""
+        f"; {format_gib(prediction.waiting)} waits in main memory"
+        if prediction.waiting >= 1
+        else ""
     )
     return f"{training}{prepare}{waiting}"
 
@@ -130,20 +134,13 @@ def card(prediction: "Prediction") -> str:
 def list_switches(config: Config, prediction: "Prediction") -> Iterator[Change]:
     """Settings by what they cost: nothing, time, a little of the result, more of it."""
     memory, trains_all = config.memory, config.model.train == "all"
-    if trains_all and config.run.precision == "float32":
-        yield "half the activations, no loss to speak of", {"run.precision": "bfloat16"}
-    if not trains_all and config.model.dtype == "float32":
-        half = {"model.dtype": "bfloat16", "run.precision": "bfloat16"}
-        yield "half the weights, no loss to speak of", half
+    yield from _halve_precision(config)
     if not memory.checkpointing:
         yield "a third more time a step", {"memory.checkpointing": True}
     if config.run.batch > 1:
         many = config.optimizer.accumulate * config.run.batch
         yield "as many clips a step, one by one", {"run.batch": 1, "optimizer.accumulate": many}
-    if trains_all and config.optimizer.name == "adamw":
-        yield "a quarter of the optimizer, in 8 bits", {"optimizer.name": "adamw8bit"}
-    if not trains_all and memory.quantise == "none" and memory.storage == "same":
-        yield "half the weights, rounded to 8 bits", {"memory.storage": "float8"}
+    yield from _round_to_8_bits(config)
     if prediction.vae is not None and not memory.tile_vae and prediction.vae > prediction.training:
         yield "seams between tiles, blended", {"memory.tile_vae": True}
     if trains_all:
@@ -153,6 +150,25 @@ def list_switches(config: Config, prediction: "Prediction") -> Iterator[Change]:
         small = {"memory.quantise": "nf4", "memory.storage": "same", "memory.swap_blocks": 0}
         yield "a quarter of the weights, rounded to 4 bits", small
         yield from _swap_deeper(prediction.blocks, 0)
+
+
+def _halve_precision(config: Config) -> Iterator[Change]:
+    if config.model.train == "all":
+        if config.run.precision == "float32":
+            yield "half the activations, no loss to speak of", {"run.precision": "bfloat16"}
+    elif config.model.dtype == "float32":
+        half = {"model.dtype": "bfloat16", "run.precision": "bfloat16"}
+        yield "half the weights, no loss to speak of", half
+
+
+def _round_to_8_bits(config: Config) -> Iterator[Change]:
+    """The optimizer of weights that are trained, or weights that are frozen."""
+    memory = config.memory
+    if config.model.train == "all":
+        if config.optimizer.name == "adamw":
+            yield "a quarter of the optimizer, in 8 bits", {"optimizer.name": "adamw8bit"}
+    elif memory.quantise == "none" and memory.storage == "same":
+        yield "half the weights, rounded to 8 bits", {"memory.storage": "float8"}
 
 
 def _swap_deeper(blocks: int, depth: int) -> Iterator[Change]:
@@ -180,5 +196,6 @@ def _toml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _gib(mib: float) -> str:
+def format_gib(mib: float) -> str:
+    """Memory in MiB as it is read."""
     return f"{mib / 1024:.1f} GiB" if mib >= 100 else f"{mib:.0f} MiB"

@@ -1,5 +1,7 @@
 """Token routing by the configuration: what is refused, what it is built from, what it says."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
@@ -14,6 +16,7 @@ from frisket.routing.router import Router, find_window
 from frisket.routing.selection import BackgroundSelection
 from frisket.runs.card import variant_of
 from frisket.runs.concepts.terms import terms_of
+from frisket.shapes import CellPlanes
 from frisket.training.attention import watch_layers
 from frisket.training.token_routing import TokenRouting
 
@@ -66,10 +69,11 @@ def check_window(config: Config, family: Family, denoiser: nn.Module) -> None:
                 for layer in family.list_attention_layers(model)
                 if not f"{layer.name}.".startswith(routed)
             ]
+            layers = f"layers outside ({', '.join(outside)}), or " if outside else ""
             raise ValueError(
                 f"losses.attention reads {', '.join(inside)}, which tokens pass by in blocks"
-                f" [{begin}, {end}) (routing): choose layers outside ({', '.join(outside)}), or"
-                " another window"
+                f" [{begin}, {end}) (routing): choose {layers}another window (routing.start and"
+                " routing.end)"
             )
 
 
@@ -82,12 +86,7 @@ def make_routing(config: Config, family: Family, denoiser: nn.Module) -> TokenRo
     variant = family.variants[variant_of(config)]
     return TokenRouting(
         router=Router(denoiser, routes, family.streams, options.start, options.end),
-        select=BackgroundSelection(
-            background=options.background,
-            dilate=options.dilate,
-            max_kept=options.max_kept,
-            multiple=options.multiple,
-        ),
+        select=make_selection(config),
         patch=routes.find_patch(first(denoiser)),
         seed=config.run.seed,
         full_step_probability=options.full_step_probability,
@@ -96,20 +95,43 @@ def make_routing(config: Config, family: Family, denoiser: nn.Module) -> TokenRo
     )
 
 
-def describe_routing(config: Config, prepared: Prepared) -> str:
-    """How many of the clips teach everywhere, so that none of their tokens passes by."""
+def make_selection(config: Config) -> BackgroundSelection:
+    """The rule by which tokens are kept."""
     options = config.routing
-    weights = weights_of(config)
-    whole = sum(item.coverage is None for item in prepared.items)
-    covering = weights(torch.zeros(1, len(prepared.regions), 1, 1, 1), torch.tensor([True]))
-    if whole == len(prepared.items) or float(covering.max()) > 0:
-        return "off: every token of every clip has weight (a mask, background = 0, floor = 0?)"
-    unmasked = f"; {whole} clips without a mask are carried whole" if whole else ""
+    return BackgroundSelection(
+        background=options.background,
+        dilate=options.dilate,
+        max_kept=options.max_kept,
+        multiple=options.multiple,
+    )
+
+
+def describe_routing(config: Config, prepared: Prepared, coverages: Iterable[CellPlanes]) -> str:
+    """What passes by which blocks; or why nothing does, and of how many clips.
+
+    `coverages` are those of clips with a mask, each k f h w; not all where there are very many.
+    """
+    options, weights, yes = config.routing, weights_of(config), torch.tensor([True])
+    shares = [float((weights(planes[None], yes) > 0).float().mean()) for planes in coverages]
+    covered = sum(share == 1 or share > options.max_kept for share in shares)
+    unmasked = sum(item.coverage is None for item in prepared.items)
+    whole_clips = [
+        f"; {count} of {total} clips {reason} are carried whole"
+        for count, total, reason in (
+            (unmasked, len(prepared.items), "without a mask"),
+            (covered, len(shares), f"with weight in over {options.max_kept:.0%} of their cells"),
+        )
+        if count
+    ]
+    if covered == len(shares):
+        return (
+            f"off: nothing could pass by{''.join(whole_clips)} (a mask, background = 0, floor = 0?)"
+        )
     return (
         f"blocks {options.start} to {options.end}: what has weight, grown by {options.dilate}, and"
         f" {options.background:.0%} of the other tokens; those that pass by carry no loss;"
         f" {options.full_step_probability:.0%} of steps and all after {options.full_from:.0%} of"
-        f" the run are whole{unmasked}"
+        f" the run are whole{''.join(whole_clips)}"
     )
 
 

@@ -68,8 +68,8 @@ def load_sampler(
     model cannot do.
     """
     vae, vision = load_waiting(family, source)
-    where = memory_plan.load_device(plan, source.device)
-    denoiser = family.load_denoiser(replace(source, device=where, experts=()))
+    device = memory_plan.load_device(plan, source.device)
+    denoiser = family.load_denoiser(replace(source, device=device, experts=()))
     parts = Parts(source.variant, vae, None, denoiser, vision)
     check_models(family, source.variant, lora)
     if lora and is_model(lora[0][0]):
@@ -95,8 +95,8 @@ def load_waiting(family: Family, source: Source) -> tuple[nn.Module, nn.Module |
 
 def files_of(path: Path) -> tuple[Path, ...]:
     """The files a LoRA is in: itself, or one for each expert (`stem-high`, `stem-low`)."""
-    apart = () if path.exists() else sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))
-    return tuple(apart) or (path,)
+    expert_files = () if path.exists() else sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))
+    return tuple(expert_files) or (path,)
 
 
 def check_loras(family: Family, variant: str, lora: Sequence[tuple[Path, float]]) -> None:
@@ -126,9 +126,9 @@ def tell_reading(variant: Variant, source: Source, lora: Sequence[tuple[Path, fl
         for file in files_of(path):
             metadata = read_metadata(file)
             for key, name, unset in READING:
-                known = metadata.get(key, "None" if "frisket.version" in metadata else "")
-                number = int(known) if re.fullmatch(r"[0-9]{1,3}", known) else unset
-                if known and not fixed[name] and number != read[name]:
+                setting = metadata.get(key, "None" if "frisket.version" in metadata else "")
+                number = int(setting) if re.fullmatch(r"[0-9]{1,3}", setting) else unset
+                if setting and not fixed[name] and number != read[name]:
                     log.warning(
                         "%s was trained with model.%s = %d and is sampled with %d: set it in the"
                         " config to see what was learnt", file, name, number, read[name],
@@ -169,8 +169,10 @@ def attach_loras(
             for name, layer in denoiser.named_modules()
             if isinstance(layer, BaseTunerLayer)
         }
-        plain = not any(getattr(layer, "lora_magnitude_vector", None) for layer in layers.values())
-        loaded.append((plain, layers))
+        is_plain = not any(
+            getattr(layer, "lora_magnitude_vector", None) for layer in layers.values()
+        )
+        loaded.append((is_plain, layers))
         adapter.detach(denoiser)
     for _, layers in sorted(loaded, key=lambda entry: entry[0]):
         for name, layer in layers.items():

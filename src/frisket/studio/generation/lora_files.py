@@ -35,7 +35,7 @@ class LoraFile:
     trigger: str
     focus: str  # the one word of the text that it acts on
     modified: float  # seconds since 1970
-    whole: bool = False  # a model whose weights were all trained: it acts alone, at strength 1
+    is_model: bool = False  # a model whose weights were all trained: it acts alone, at strength 1
 
 
 def list_loras(root: Path, runs: Sequence[RunFolder]) -> list[LoraFile]:
@@ -46,22 +46,28 @@ def list_loras(root: Path, runs: Sequence[RunFolder]) -> list[LoraFile]:
     """
     loras: dict[Path, LoraFile] = {}
     for run in runs:
-        model = _describe_model(run)
-        if model is not None:
-            loras[model.path] = model
-        for folder, step in _list_run_folders(run):
-            for path in _list_common_names(folder):
-                lora = _describe(path, _name_of_run(run, step), run, step or run.steps)
-                if lora is not None:
-                    loras.setdefault(path, lora)
+        for lora in _list_of_run(run):
+            loras.setdefault(lora.path, lora)
     known_files = {file for path in loras for file in list_parts(path)}
     for path in _walk(root):
         if path in known_files or path in loras:
             continue
-        lora = _describe(path, path.relative_to(root).as_posix(), None, None)
-        if lora is not None:
-            loras[path] = lora
+        other = _describe(path, path.relative_to(root).as_posix(), None, None)
+        if other is not None:
+            loras[path] = other
     return list(loras.values())
+
+
+def _list_of_run(run: RunFolder) -> Iterator[LoraFile]:
+    """The model of a run or its LoRA, and those of its checkpoints."""
+    model = _describe_model(run)
+    if model is not None:
+        yield model
+    for folder, step in _list_run_folders(run):
+        for path in _list_common_names(folder):
+            lora = _describe(path, _name_of_run(run, step), run, step or run.steps)
+            if lora is not None:
+                yield lora
 
 
 def _list_run_folders(run: RunFolder) -> Iterator[tuple[Path, int | None]]:
@@ -173,7 +179,7 @@ def _describe_model(run: RunFolder) -> LoraFile | None:
         trigger=_read_trigger(metadata),
         focus="",
         modified=modified,
-        whole=True,
+        is_model=True,
     )
 
 

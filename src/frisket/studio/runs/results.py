@@ -6,10 +6,17 @@ RECORD = "model/frisket.json"  # as `runs.sampling.whole_models`
 
 
 def list_results(folder: Path) -> list[Path]:
-    """The LoRA of a run folder (one an expert), else its model's folder; [] before there is one."""
+    """The LoRA of a run folder (one an expert), or its model's folder; [] before there is one.
+
+    Of a folder that was used for both kinds, what was written last.
+    """
     loras = sorted(folder.glob("lora*.safetensors")) if folder.is_dir() else []
     model = find_model(folder)
-    return loras or ([] if model is None else [model])
+    if model is None:
+        return loras
+    record = folder / RECORD
+    is_older = any(lora.stat().st_mtime > record.stat().st_mtime for lora in loras)
+    return loras if is_older else [model]
 
 
 def find_model(folder: Path) -> Path | None:

@@ -35,6 +35,9 @@ TRAINABLE = (
 # Those that have kernels for bfloat16 and float16 only.
 HALF = ("_native_flash", "_native_cudnn", "flash", "flash_hub", "_flash_3", "_flash_3_hub")
 
+# Of a block's compiled code: with and without gradient, adapter and routing, of one size or of any.
+VARIANTS = 64
+
 
 def check_attention(backend: str) -> None:
     """Raise ValueError for a backend that is not known, not installed, or not trainable through."""
@@ -170,8 +173,11 @@ def compile_blocks(denoiser: nn.Module, **options: Any) -> None:
     """torch.compile every block of every expert, in place; names and parameters stay the same.
 
     Block by block (regional compilation): the first block is compiled, the rest reuse it. `options`
-    are torch.compile's.
+    are torch.compile's. Its limit of variants is raised for all of the process where it is lower:
+    beyond it torch goes on without compiling, after one warning.
     """
+    dynamo: Any = torch._dynamo.config
+    dynamo.recompile_limit = max(dynamo.recompile_limit, VARIANTS)
     for expert in experts_of(denoiser).values():
         for block in blocks_of(expert).values():
             block.compile(**options)

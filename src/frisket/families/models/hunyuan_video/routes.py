@@ -22,8 +22,6 @@ DOUBLE_15 = align_rotary("freqs_cis", "image")
 class HunyuanRoutes:
     """Text goes beside the image through all blocks, so a window may span both kinds of them."""
 
-    shared: bool = False
-
     def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
         """2 x 2 cells of a frame; one cell in 1.5."""
         config: Any = denoiser.config

@@ -43,7 +43,7 @@ class MaskDiTStreams(NameTable):
         net: Any = model
         grid = net.find_grid(states)
         sequences: dict[Stream, tuple[Rows, ...]] = {"text": (Rows("text", text.shape[1]),)}
-        if call["kept"] is None:
+        if call["kept_tokens"] is None:
             sequences["image"] = (Rows("image", prod(grid), grid),)
         return DenoiserCall(
             t=expand_t(call["timestep"], len(states)).to(states.device),
@@ -57,8 +57,6 @@ class MaskDiTStreams(NameTable):
 @dataclass(frozen=True, slots=True)
 class MaskDiTRoutes:
     """The encoder's blocks: each sample may keep tokens of its own, nothing goes with them."""
-
-    shared: bool = False
 
     def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
         """One frame, and the square of cells that the model folds into a token."""
@@ -94,7 +92,7 @@ def list_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
 
 def _read(denoiser: Any, attention: Any, call: AttentionCall) -> Projections:
     """No norm, no rotary embedding; ValueError for a call that leaves tokens out: no whole grid."""
-    if call.inputs.get("kept") is not None:
+    if call.inputs.get("kept_tokens") is not None:
         raise ValueError(
             "attention cannot be read of a call that leaves tokens out: take the attention term"
             " away, or set patch_masking.ratio = 0"

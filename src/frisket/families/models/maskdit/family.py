@@ -132,8 +132,8 @@ class MaskDiT(Standard):
             return PocketVae(self.variants[source.variant].grid.temporal)
         options = {"torch_dtype": source.dtype, "use_safetensors": True}
         vae = weights.load(AutoencoderKL, source, VAE, "vae", **options)
-        where = source.path or VAE
-        weights.expect(vae.config, {"latent_channels": 4}, where=where, what="a VAE of maskdit sd")
+        name, kind = source.path or VAE, "a VAE of maskdit sd"
+        weights.expect(vae.config, {"latent_channels": 4}, where=name, what=kind)
         return weights.freeze(vae, source)
 
     def load_text(self, source: Source) -> nn.Module:
@@ -154,8 +154,8 @@ class MaskDiT(Standard):
         options = {"torch_dtype": source.dtype, "use_safetensors": True}
         net = weights.load(MaskDiTModel, source, FRESH, "denoiser", **options)
         channels = {"in_channels": self.variants[source.variant].grid.channels}
-        what = f"a model of maskdit {source.variant}"
-        weights.expect(net.config, channels, where=source.path, what=what)
+        kind = f"a model of maskdit {source.variant}"
+        weights.expect(net.config, channels, where=source.path, what=kind)
         return weights.freeze(net, source)
 
     def encode(self, vae: nn.Module, clip: Clip) -> Latents:

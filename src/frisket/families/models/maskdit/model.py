@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from frisket.families.models.maskdit.tokens import (
+    cut_patches,
     embed_level,
     embed_places,
-    patchify,
+    join_patches,
     restore_tokens,
     take_tokens,
-    unpatchify,
 )
 from frisket.shapes import Latents, PerSample
 
@@ -29,7 +29,7 @@ LEVEL_WIDTH = 256  # of a noise level's waves
 HIGHEST = 80.0  # sigma that higher ones are told as (Karras et al. 2022 sample from there)
 
 
-class Attention(nn.Module):
+class TokenAttention(nn.Module):
     """Multi-head attention of tokens to themselves, or to a text; diffusers' names of layers."""
 
     def __init__(self, width: int, heads: int, text_width: int | None = None) -> None:
@@ -84,8 +84,8 @@ class MaskDiTBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.modulation = Modulation(condition_width, width, 6)
-        self.attn1 = Attention(width, heads)
-        self.attn2 = Attention(width, heads, text_width) if text_width else None
+        self.attn1 = TokenAttention(width, heads)
+        self.attn2 = TokenAttention(width, heads, text_width) if text_width else None
         inner = int(width * mlp_ratio)
         self.ff = nn.Sequential(
             nn.Linear(width, inner), nn.GELU(approximate="tanh"), nn.Linear(inner, width)
@@ -100,10 +100,10 @@ class MaskDiTBlock(nn.Module):
         """Attend to all, read the text where there is one, and think, each behind its gate."""
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = self.modulation(condition)
         states = hidden_states
-        states = states + gate * self.attn1(_modulate(states, shift, scale))
+        states = states + gate * self.attn1(_shift_and_scale(states, shift, scale))
         if self.attn2 is not None:
             states = states + self.attn2(_normalise(states), text)
-        return states + mlp_gate * self.ff(_modulate(states, mlp_shift, mlp_scale))
+        return states + mlp_gate * self.ff(_shift_and_scale(states, mlp_shift, mlp_scale))
 
 
 class ModulatedLinear(nn.Module):
@@ -119,15 +119,15 @@ class ModulatedLinear(nn.Module):
     ) -> Float[Tensor, "b n e"]:
         """Every token by itself."""
         shift, scale = self.modulation(condition)
-        output: Tensor = self.proj(_modulate(hidden_states, shift, scale))
+        output: Tensor = self.proj(_shift_and_scale(hidden_states, shift, scale))
         return output
 
 
-class MaskDiTModel(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc]
+class MaskDiTModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     """F of EDM's preconditioning, for latents b c f h w of any size in whole patches.
 
-    `kept` names the tokens that the encoder sees (one row a sample, or one for all; every one where
-    it is None): the others are left out before the first block, and stand in the decoder as
+    `kept_tokens` are those that the encoder sees (one row a sample, or one for all; all where it is
+    None): the others are left out before the first block, and stand in the decoder as
     `mask_token` at their places. The text comes in twice: all its positions side by side through
     one linear layer into the condition of every block (the paper's class label; texts here have
     `text_slots` positions that mean something by their place), and, with `text_attention`, by
@@ -174,23 +174,26 @@ class MaskDiTModel(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[m
         )
         self.decoder_out = ModulatedLinear(decoder_width, width, values)
         self.gradient_checkpointing = False
-        self.initialise()
+        self.draw_weights()
 
-    def initialise(self) -> None:
+    def draw_weights(self) -> None:
         """Draw fresh weights: Xavier, zero gates and a zero output (adaLN-zero), N(0, 0.02)."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for layer in (self.text_embed, self.time_embed[0], self.time_embed[2]):
+        embeds: Any = (self.text_embed, self.time_embed[0], self.time_embed[2])
+        for layer in embeds:
             nn.init.normal_(layer.weight, std=0.02)
         nn.init.normal_(self.mask_token, std=0.02)
-        silent = [module.linear for module in self.modules() if isinstance(module, Modulation)]
+        silent: list[Any] = [
+            module.linear for module in self.modules() if isinstance(module, Modulation)
+        ]
         silent += [
             module.to_out[0]
             for name, module in self.named_modules()
-            if name.endswith("attn2") and isinstance(module, Attention)
+            if name.endswith("attn2") and isinstance(module, TokenAttention)
         ]
         for layer in (*silent, self.decoder_out.proj):
             nn.init.zeros_(layer.weight)
@@ -201,7 +204,7 @@ class MaskDiTModel(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[m
         hidden_states: Latents,
         timestep: PerSample,
         encoder_hidden_states: Float[Tensor, "b s e"],
-        kept: Int[Tensor, "_ k"] | None = None,
+        kept_tokens: Int[Tensor, "_ k"] | None = None,
         return_dict: bool = True,
     ) -> Any:
         """F of latents that are scaled to unit variance; `timestep` is t * 1000.
@@ -212,19 +215,21 @@ class MaskDiTModel(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[m
         config: Any = self.config
         text = encoder_hidden_states
         condition = self._embed_condition(timestep, text)
-        states = self.patch_embed(take_tokens(patchify(hidden_states, config.patch_size), kept))
+        states = self.patch_embed(
+            take_tokens(cut_patches(hidden_states, config.patch_size), kept_tokens)
+        )
         places = embed_places(grid, config.width, frames=config.frames).to(states)
-        states = states + take_tokens(places, kept)
+        states = states + take_tokens(places, kept_tokens)
         for block in self.blocks:
             states = self._run_block(block, states, condition, text)
         states = self.decoder_in(states, condition)
         count = grid[0] * grid[1] * grid[2]
-        states = restore_tokens(states, kept, self.mask_token, count)
+        states = restore_tokens(states, kept_tokens, self.mask_token, count)
         states = states + embed_places(grid, config.decoder_width, frames=config.frames).to(states)
         for block in self.decoder_blocks:
             states = self._run_block(block, states, condition, None)
         states = self.decoder_out(states, condition)
-        output = unpatchify(states, grid, config.patch_size)
+        output = join_patches(states, grid, config.patch_size)
         return Transformer2DModelOutput(sample=output) if return_dict else (output,)
 
     def find_grid(self, latents: Latents) -> tuple[int, int, int]:
@@ -260,5 +265,5 @@ def _normalise(states: Tensor) -> Tensor:
     return functional.layer_norm(states, states.shape[-1:], eps=EPSILON)
 
 
-def _modulate(states: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+def _shift_and_scale(states: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return _normalise(states) * (1 + scale) + shift

@@ -16,13 +16,13 @@ from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents
 
 
-class MaskDiTOutput(BaseOutput):  # type: ignore[misc]
+class MaskDiTOutput(BaseOutput):
     """Samples in [0, 1], b F 3 H W."""
 
     frames: Any
 
 
-class MaskDiTPipeline(DiffusionPipeline):  # type: ignore[misc]
+class MaskDiTPipeline(DiffusionPipeline):
     """Text to picture or clip; the call follows WanPipeline.
 
     `vae` is an AutoencoderKL, or None where the latents are pixels folded into channels.

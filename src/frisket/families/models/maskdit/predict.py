@@ -14,14 +14,14 @@ def predict_clean(denoiser: nn.Module, noisy: Latents, t: PerSample, text: Tenso
     names none.
     """
     weight = next(denoiser.parameters())
-    t, kept = t.to(noisy.device), get_kept_tokens()
+    t, kept_tokens = t.to(noisy.device), get_kept_tokens()
     scales = precondition(t)
     states = (scales.in_ * noisy.float()).to(weight.dtype)
     output: Tensor = denoiser(
         states,
         t * 1000,
         text.to(noisy.device, weight.dtype),
-        kept=None if kept is None else kept.to(noisy.device),
+        kept_tokens=None if kept_tokens is None else kept_tokens.to(noisy.device),
         return_dict=False,
     )[0]
     return scales.skip * noisy.float() + scales.out * output.float()

@@ -11,14 +11,14 @@ from frisket.shapes import Cells, Latents
 PERIOD = 10_000.0  # the longest wave of a place or a noise level
 
 
-def patchify(latents: Latents, patch: int) -> Float[Tensor, "b n d"]:
+def cut_patches(latents: Latents, patch: int) -> Float[Tensor, "b n d"]:
     """Squares of patch x patch cells as tokens, row by row, frame by frame: d = c patch^2."""
     tokens = latents.unfold(3, patch, patch).unfold(4, patch, patch)  # b c f h w p q
     return tokens.permute(0, 2, 3, 4, 1, 5, 6).flatten(4).flatten(1, 3)
 
 
-def unpatchify(tokens: Float[Tensor, "b n d"], grid: Cells, patch: int) -> Latents:
-    """The inverse of `patchify` for a token grid f h w."""
+def join_patches(tokens: Float[Tensor, "b n d"], grid: Cells, patch: int) -> Latents:
+    """The inverse of `cut_patches` for a token grid f h w."""
     frames, height, width = grid
     cells = tokens.unflatten(2, (-1, patch, patch)).unflatten(1, grid)  # b f h w c p q
     cells = cells.permute(0, 4, 1, 2, 5, 3, 6)
@@ -26,27 +26,27 @@ def unpatchify(tokens: Float[Tensor, "b n d"], grid: Cells, patch: int) -> Laten
 
 
 def take_tokens(
-    tokens: Float[Tensor, "_ n d"], kept: Int[Tensor, "_ k"] | None
+    tokens: Float[Tensor, "_ n d"], kept_tokens: Int[Tensor, "_ k"] | None
 ) -> Float[Tensor, "_ m d"]:
-    """The kept tokens in the order of `kept`; all where that is None."""
-    if kept is None:
+    """The kept tokens in the order of `kept_tokens`; all where that is None."""
+    if kept_tokens is None:
         return tokens
-    batch = max(len(tokens), len(kept))
-    index = kept.expand(batch, -1)[..., None].expand(-1, -1, tokens.shape[2])
+    batch = max(len(tokens), len(kept_tokens))
+    index = kept_tokens.expand(batch, -1)[..., None].expand(-1, -1, tokens.shape[2])
     return tokens.expand(batch, -1, -1).gather(1, index)
 
 
 def restore_tokens(
     tokens: Float[Tensor, "b k d"],
-    kept: Int[Tensor, "_ k"] | None,
+    kept_tokens: Int[Tensor, "_ k"] | None,
     mask_token: Float[Tensor, "1 1 d"],
     count: int,
 ) -> Float[Tensor, "b n d"]:
     """All `count` tokens in their order: the kept ones at their places, `mask_token` elsewhere."""
-    if kept is None:
+    if kept_tokens is None:
         return tokens
     full = mask_token.to(tokens.dtype).expand(len(tokens), count, -1)
-    index = kept.expand(len(tokens), -1)[..., None].expand_as(tokens)
+    index = kept_tokens.expand(len(tokens), -1)[..., None].expand_as(tokens)
     return full.scatter(1, index, tokens)
 
 

@@ -15,8 +15,6 @@ ROTARY = align(rotary_emb=("image", 1))
 class PocketRoutes:
     """Wan's blocks, told one noise level a sample: each sample keeps its own tokens."""
 
-    shared: bool = False
-
     def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
         """2 x 2 cells of a picture; ValueError for a UNet."""
         if not is_transformer(denoiser):

@@ -12,7 +12,7 @@ from frisket.attention.base import AttentionLayer, Projections
 from frisket.families.shared.attention.double_stream import IMAGE, TEXT, list_joint_layers
 from frisket.families.shared.attention.taps import AttentionCall, split_heads
 
-Patch = tuple[int, int, int]
+PatchSize = tuple[int, int, int]
 
 
 def list_hunyuan_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
@@ -36,12 +36,12 @@ def list_hunyuan15_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
     return tuple(list_joint_layers(denoiser, "transformer_blocks", read))
 
 
-def _patch_of(denoiser: nn.Module) -> Patch:
+def _patch_of(denoiser: nn.Module) -> PatchSize:
     config: Any = denoiser.config
     return config.patch_size_t, config.patch_size, config.patch_size
 
 
-def _read_double(patch: Patch, attention: Any, call: AttentionCall) -> Projections:
+def _read_double(patch: PatchSize, attention: Any, call: AttentionCall) -> Projections:
     key, value = (_join(attention, call, index) for index in (1, 2))
     return _read_image_first(
         patch,
@@ -59,7 +59,7 @@ def _join(attention: Any, call: AttentionCall, index: int) -> Tensor:
     return torch.cat([split_heads(part, attention.heads) for part in parts], 1)
 
 
-def _read_single(patch: Patch, attention: Any, call: AttentionCall) -> Projections:
+def _read_single(patch: PatchSize, attention: Any, call: AttentionCall) -> Projections:
     length = call.arguments["encoder_hidden_states"].shape[1]
     query, key, value = (call.tensors[name] for name in IMAGE)
     return _read_image_first(
@@ -77,7 +77,7 @@ def _flatten_mask(mask: Tensor | None) -> Tensor | None:
     return None if mask is None else mask[:, 0, 0].bool()
 
 
-def _read_15(patch: Patch, attention: Any, call: AttentionCall) -> Projections:
+def _read_15(patch: PatchSize, attention: Any, call: AttentionCall) -> Projections:
     """The model puts the tokens that are there before those that are not; here they go back.
 
     Text columns are Qwen's, in the order of the conditioning; glyphs and the picture's come after.
@@ -129,7 +129,7 @@ def _reorder(tensor: Tensor, columns: Tensor, count: int) -> Tensor:
 
 
 def _read_image_first(
-    patch: Patch,
+    patch: PatchSize,
     call: AttentionCall,
     *,
     query: Tensor,

@@ -17,8 +17,6 @@ ROTATED = align_rotary("image_rotary_emb", "joint")  # a row for each token, tex
 class FluxRoutes:
     """Of FLUX.1: double blocks and then single ones; both are handed text and image apart."""
 
-    shared: bool = False
-
     def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
         """2 x 2 cells: the family folds them before it calls the denoiser."""
         return 1, 2, 2

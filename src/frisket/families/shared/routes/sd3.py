@@ -16,8 +16,6 @@ class Sd3Routes:
     That is so in blocks of dual attention and in the last one too, which hands back no text.
     """
 
-    shared: bool = False
-
     def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
         """2 x 2 cells."""
         config: Any = denoiser.config

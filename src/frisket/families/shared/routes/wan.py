@@ -16,8 +16,6 @@ ROTARY_AND_TIME = align(rotary_emb=("image", 1), temb=("image", 1))
 class WanRoutes:
     """Text comes in by cross-attention: each sample keeps its own tokens."""
 
-    shared: bool = False
-
     def find_patch(self, denoiser: nn.Module) -> tuple[int, int, int]:
         """As its configuration has it, f h w."""
         config: Any = denoiser.config

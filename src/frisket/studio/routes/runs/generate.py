@@ -94,7 +94,7 @@ def read_loras(studio: OpenStudio) -> dict[str, Any]:
                 "trigger": lora.trigger,
                 "focus": lora.focus,
                 "modified": lora.modified,
-                "whole": lora.whole,
+                "is_model": lora.is_model,
             }
             for lora in loras
         ]
@@ -121,7 +121,7 @@ def start(studio: OpenStudio, form: GenerateForm) -> dict[str, Any]:
     if missing is not None:
         raise UnknownId("a chosen LoRA is not there any more; choose again")
     chosen_loras = [loras[choice.lora] for choice in form.loras]
-    check_model(form, [lora.name for lora in chosen_loras if lora.whole])
+    check_model(form, [lora.name for lora in chosen_loras if lora.is_model])
     folder = studio.root / "generated" / "NNN" if form.dry else make_folder(studio.root)
     try:
         argv, lines = build_argv(
