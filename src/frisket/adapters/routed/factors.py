@@ -72,7 +72,9 @@ class Factors:
             if channels:
                 factor = lay_cells(call, space, tuple(update.shape[2:]))
             elif update.ndim == 3:
-                factor = lay_rows(site.stream, update.shape[1], call, tokens, space, kept_tokens)
+                factor = lay_rows(
+                    site.stream, update.shape[1], call, tokens, space, kept_tokens=kept_tokens
+                )
             else:
                 factor = lay_rows("flat", len(update), call, tokens, space)
             return None if factor is None else factor.to(update)

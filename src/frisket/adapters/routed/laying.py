@@ -31,9 +31,9 @@ def lay_rows(
     """The factor of each of `count` rows of a stream; None where none of them is touched.
 
     Rows of the image take the mean of `space` over their cell, its padding that over all cells,
-    rows of the text what `tokens` says of their position, all others 1. Where `kept_tokens` says which
-    tokens routed blocks carry, `count` may be that of the rows that stay. RoutingError where the
-    stream has another number of rows, or a factor another batch or grid.
+    rows of the text what `tokens` says of their position, all others 1. Where `kept_tokens` says
+    which tokens routed blocks carry, `count` may be that of the rows that stay. RoutingError where
+    the stream has another number of rows, or a factor another batch or grid.
     """
     factors = _list_touching(stream, tokens, space)
     if not factors:
