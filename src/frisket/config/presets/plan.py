@@ -1,7 +1,7 @@
 """What a preset sets for one model and one data set, why, and which part of it is left out."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,13 @@ class PresetPlan:
     def has_value(self, key: PresetKey, value: Any) -> bool:
         """Whether it sets `key` to `value`."""
         return any((entry.key, entry.value) == (key, value) for entry in self.settings)
+
+    def leave_out(self, key: PresetKey, reason: str) -> "PresetPlan":
+        """The same without a setting; itself where it does not set it."""
+        if not any(entry.key == key for entry in self.settings):
+            return self
+        settings = tuple(entry for entry in self.settings if entry.key != key)
+        return replace(self, settings=settings, left_out=(*self.left_out, (key, reason)))
 
     def tell_left_out(self) -> Iterator[str]:
         """One sentence a reason: "preset style leaves out swap.rate: no data set has masks"."""
