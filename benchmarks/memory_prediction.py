@@ -207,6 +207,8 @@ def main() -> None:
         plain = [name for name, card in shelf.variants.items() if not card.like]
         able = [case for case in chosen.case if case != "routed" or shelf.routes is not None]
         for variant, case in itertools.product(plain, able):
+            if "all weights" in case and shelf.variants[variant].experts:
+                continue  # refused: all weights are trained of one denoiser
             with tempfile.TemporaryDirectory() as folder:
                 shelf.save(shelf.tiny(variant), Path(folder))
                 config = config_for(family, variant, case, Path(folder))

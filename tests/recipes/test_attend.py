@@ -227,7 +227,7 @@ def test_the_command_reads_a_run_folder_and_says_where_the_page_is(
     words += ["--layer", "mid_block*", "--t", "0.5", "--t", "0.75"]
     result = CliRunner().invoke(app, words, catch_exceptions=False)
     assert result.exit_code == 0
-    assert f"note: {run} holds no LoRA yet" in result.output
+    assert f"note: {run} holds no LoRA or model yet" in result.output
     assert f"Open {run / 'attention' / 'attend.html'}" in result.output
     levels = {entry["level"] for entry in read_numbers(run / "attention")}
     assert levels == {"all levels", "t = 0.5", "t = 0.75"}

@@ -28,6 +28,7 @@ from frisket.training.distributed import assemble
 from frisket.training.memory import plan as memory_plan
 from frisket.training.memory.plan import MemoryPlan
 from frisket.training.plan import MicroBatch, Plan
+from frisket.training.step_metrics import mean_metrics, sum_metrics
 from frisket.training.token_routing import TokenRouting
 from frisket.training.trainer import Trainer
 
@@ -239,6 +240,21 @@ def test_whoever_looks_at_the_model_sees_all_of_it():
     assert torch.equal(look(), before)
     routing.router.remove()
     assert torch.equal(look(), before)
+
+
+def test_what_is_logged_of_the_outside_is_what_was_carried():
+    """What passed by is no prediction; each other cell stands for 1 / P(carried) of them."""
+    trainer = build_trainer("wan", "2.1-t2v-1.3b")
+    micro = lay(trainer)
+    values, step = trainer.step(micro)
+    means = mean_metrics(sum_metrics(micro, {"loss": values["denoise"], **values}, step))
+    error = (step.prediction - step.target).detach().square().mean(1, keepdim=True)
+    shares = (step.weights == 0) * step.importance
+    assert means["outside"] == pytest.approx(float((error * shares).sum() / shares.sum()), rel=1e-5)
+    dropped = replace(step, prediction=step.prediction + 9 * (step.importance == 0))
+    assert mean_metrics(sum_metrics(micro, {"loss": values["denoise"]}, dropped)) == pytest.approx(
+        mean_metrics(sum_metrics(micro, {"loss": values["denoise"]}, step))
+    )
 
 
 def test_whole_steps_are_the_same_ones_on_every_process():

@@ -29,7 +29,9 @@ def sum_metrics(micro: MicroBatch, values: Mapping[str, Tensor], step: Step) -> 
     rest = ~teaches if step.predicted is None else ~teaches & (step.predicted > 0)
     if step.left_out is not None:
         rest = rest & (step.left_out == 0)  # not seen in this step, and inside all the same
-    cell_weights = {"inside": teaches, "outside": rest}
+    # What passed by the blocks is no prediction: the others stand for it, each for 1 / P(carried).
+    outside = rest if step.importance is None else rest * step.importance
+    cell_weights = {"inside": teaches, "outside": outside}
     cell_weights |= {f"loss/{name}": weights for name, weights in micro.weighed.concepts.items()}
     for name, where in cell_weights.items():
         sums[name], sums[f"{name}{CELLS}"] = (error * where).sum(), where.sum().float()

@@ -156,7 +156,9 @@ def test_a_routed_block_has_the_factors_of_the_rows_that_stay():
     space = torch.arange(4.0).view(1, 1, 1, 2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
     laid = lay_rows("joint", 6, call, tokens, space, kept_tokens=kept_tokens)[..., 0]
     assert laid.tolist() == [[0, 1, 0, 3, 1.5, 1], [0, 1, 1, 2, 1.5, 1]]
-    whole = lay_rows("joint", 8, call, tokens, space, kept_tokens=kept_tokens)  # outside of the window
+    whole = lay_rows(
+        "joint", 8, call, tokens, space, kept_tokens=kept_tokens
+    )  # outside of the window
     assert torch.equal(whole, lay_rows("joint", 8, call, tokens, space))
     text = lay_rows("text", 2, call, tokens, space, kept_tokens=kept_tokens)
     assert torch.equal(text, lay_rows("text", 2, call, tokens, space))

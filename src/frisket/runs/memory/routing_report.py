@@ -71,9 +71,11 @@ def report_routing(config: Config) -> MemoryReport:
         return MemoryReport("note", message, "`frisket inspect` shows what is wrong with the masks")
     if not share:
         message = (
-            f"no batch is routed: all {tokens.clip_count} clips looked at keep too many tokens"
+            f"no batch is routed: all {tokens.clip_count} clips looked at have weight in too many"
+            " of their tokens (no mask, or a background of weight above 0: everywhere)"
         )
-        return MemoryReport("note", message, "leave [routing] out, or raise routing.max_kept")
+        fix = "leave [routing] out, give masks, or raise routing.max_kept"
+        return MemoryReport("note", message, fix)
     ratio = cost.predict_ratio(tokens.routed_share, start, end)
     steps = expect_routed(config.routing.full_step_probability, config.routing.full_from)
     steps *= 1 - tokens.whole_share
