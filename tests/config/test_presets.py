@@ -15,6 +15,7 @@ from scripts import preset_families
 
 from frisket.config.load import ConfigError, check, load, read
 from frisket.config.presets.facts import SHIPPED, ModelFacts, find_facts
+from frisket.config.presets.lay import plan_for
 from frisket.config.presets.plan import list_presets, plan_preset
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
@@ -180,6 +181,19 @@ def test_all_weights_leave_out_what_needs_a_base_or_a_lora(tmp_path: Path) -> No
     plan = plan_preset("character", find_facts("pocket"), masks=True, base=False)
     left_out = [key for key, _ in plan.left_out]
     assert left_out[:2] == [("losses", "prior"), ("lora", "kind")]
+
+
+def test_an_attention_term_of_the_file_turns_the_presets_routing_off(tmp_path: Path) -> None:
+    tree = {"preset": "character", "data": [{"clips": "c", "masks": "m"}]}
+    path = write_config(tmp_path / "a.toml", tree | {"model": {"family": "wan"}})
+    assert load(path).routing.background == 0.25
+    for term in ("0.01", '{ form = "mse" }'):
+        config = load(path, [f"losses.attention={term}"])
+        assert config.routing.background == 1
+        plan = plan_for(config.model_dump(mode="json"), "wan")
+        assert plan is not None
+        assert "routing.background: losses.attention" in " ".join(plan.tell_left_out())
+    assert load(path, ["losses.attention={ strength = 0 }"]).routing.background == 0.25
 
 
 def test_every_value_has_a_reason_and_a_heading_that_is_there() -> None:

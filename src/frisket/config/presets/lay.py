@@ -12,6 +12,7 @@ from frisket.config.presets.plan import PresetPlan, list_presets, plan_preset
 from frisket.registry import suggest
 
 REGIONS = {"subject": 1.0}  # the default table, which a table of one region more would replace
+ROUTING = ("routing", "background")
 _DATA = TypeAdapter(tuple[Data, ...])
 
 
@@ -34,12 +35,20 @@ def plan_for(tree: Mapping[str, Any], family: str) -> PresetPlan | None:
     facts = find_facts(*map(str, names))
     masks = _has_masks(tree.get("data", ()))
     plan = plan_preset(name, facts, masks=masks, base=table.get("train") != "all")
+    if _attends(tree.get("losses")):
+        plan = plan.leave_out(ROUTING, "losses.attention reads blocks that tokens would pass by")
     regions = tree.get("regions")
     if not isinstance(regions, str) and not (isinstance(regions, dict) and "preset" in regions):
         return plan
     # A named table of regions is chosen whole, with its background.
     settings = tuple(setting for setting in plan.settings if setting.key[0] != "regions")
     return replace(plan, settings=settings)
+
+
+def _attends(losses: Any) -> bool:
+    """Whether the attention term is on: such a term and routing want the same blocks."""
+    term = losses.get("attention", 0) if isinstance(losses, Mapping) else 0
+    return bool(term.get("strength", 1) if isinstance(term, Mapping) else term)
 
 
 def _has_masks(data: Any) -> bool:

@@ -1,7 +1,7 @@
 """What a preset sets for one model and one data set, why, and which part of it is left out."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,13 @@ class PresetPlan:
         """Whether it sets `key` to `value`."""
         return any((entry.key, entry.value) == (key, value) for entry in self.settings)
 
+    def leave_out(self, key: PresetKey, reason: str) -> "PresetPlan":
+        """The same without a setting; itself where it does not set it."""
+        if not any(entry.key == key for entry in self.settings):
+            return self
+        settings = tuple(entry for entry in self.settings if entry.key != key)
+        return replace(self, settings=settings, left_out=(*self.left_out, (key, reason)))
+
     def tell_left_out(self) -> Iterator[str]:
         """One sentence a reason: "preset style leaves out swap.rate: no data set has masks"."""
         for reason in dict.fromkeys(reason for _, reason in self.left_out):
@@ -70,9 +77,8 @@ def plan_preset(
 
     `base` is whether the base stays beside what is trained: not with `model.train = "all"`.
 
-    KeyError for a name that there is not. ValueError for a model it has no meaning for: of pictures
-    for motion, of random weights for all. A model that is not known takes what every model can do;
-    its name is refused elsewhere.
+    KeyError for a name that there is not. ValueError for a model it has no meaning for. A model
+    that is not known takes what every model can do; its name is refused elsewhere.
     """
     preset = _read_presets()[name]
     if preset.get("of") == "video" and model is not None and not model.video:
