@@ -107,6 +107,12 @@ def test_what_is_expected_of_the_masks_is_what_a_run_carries(world, tmp_path):
         assert f"formula {share:.0%} of the operations" in (tmp_path / "run" / file).read_text()
 
 
+def test_a_base_of_4_bits_takes_the_operations_of_a_plain_one(world, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    plain = count_training(configure(world, tmp_path))
+    assert count_training(configure(world, tmp_path, memory={"quantise": "nf4"})) == plain
+
+
 def test_a_run_is_told_its_peak_and_its_gain_before_it_begins(world, tmp_path):
     config = configure(world, tmp_path / "run")
     told = report_routing(config)

@@ -1,6 +1,7 @@
 """FLOPs of a configuration's training step, counted on shapes alone."""
 
 import gc
+from dataclasses import replace
 
 import torch
 
@@ -26,7 +27,8 @@ def count_training(config: Config) -> StepCost:
     family = FAMILIES.load(config.model.family)
     if family.routes is None:
         raise ValueError(f"{family.name} has no tokens that could pass by its blocks")
-    source = make_source(config, family)
+    # Layers of 4 bits multiply as plain ones do, but in operations of their own, uncounted.
+    source = replace(make_source(config, family), quantise="none")
     variant = family.variants[source.variant]
     size = find_size(config, variant)
     try:
