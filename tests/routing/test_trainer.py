@@ -137,7 +137,7 @@ def test_two_processes_have_the_same_whole_steps_and_tokens_of_their_own(tmp_pat
     subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"),
-            *("--master_port", "0", str(script), str(tmp_path)),
+            *("--standalone", str(script), str(tmp_path)),
         ],
         check=True,
         timeout=900,
