@@ -74,7 +74,10 @@ def report_routing(config: Config) -> MemoryReport:
             f"no batch is routed: all {tokens.clip_count} clips looked at have weight in too many"
             " of their tokens (no mask, or a background of weight above 0: everywhere)"
         )
-        fix = "leave [routing] out, give masks, or raise routing.max_kept"
+        fix = (
+            "leave [routing] out, or give masks; with few tokens lower routing.multiple and"
+            " routing.dilate, or raise routing.max_kept"
+        )
         return MemoryReport("note", message, fix)
     ratio = cost.predict_ratio(tokens.routed_share, start, end)
     steps = expect_routed(config.routing.full_step_probability, config.routing.full_from)
