@@ -35,7 +35,7 @@ def plan_for(tree: Mapping[str, Any], family: str) -> PresetPlan | None:
     facts = find_facts(*map(str, names))
     masks = _has_masks(tree.get("data", ()))
     plan = plan_preset(name, facts, masks=masks, base=table.get("train") != "all")
-    if _attends(tree.get("losses")):
+    if _has_attention(tree.get("losses")):
         plan = plan.leave_out(ROUTING, "losses.attention reads blocks that tokens would pass by")
     regions = tree.get("regions")
     if not isinstance(regions, str) and not (isinstance(regions, dict) and "preset" in regions):
@@ -45,7 +45,7 @@ def plan_for(tree: Mapping[str, Any], family: str) -> PresetPlan | None:
     return replace(plan, settings=settings)
 
 
-def _attends(losses: Any) -> bool:
+def _has_attention(losses: Any) -> bool:
     """Whether the attention term is on: such a term and routing want the same blocks."""
     term = losses.get("attention", 0) if isinstance(losses, Mapping) else 0
     return bool(term.get("strength", 1) if isinstance(term, Mapping) else term)
