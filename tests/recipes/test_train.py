@@ -18,7 +18,7 @@ from frisket.families.models.pocket.family import FAMILY
 from frisket.recipes.train import train
 from frisket.runs import checkpointing, quickstart_data
 from frisket.runs.background_bank import key_of, sample_bank
-from frisket.runs.identity import FREE, check_same_run, identity_of
+from frisket.runs.identity import FREE, check_same_run, identity_of, read_identity
 from frisket.runs.prepare import prepare, source_of
 from frisket.training.checkpoint import CheckpointError
 from frisket.training.distributed import BadLaunch
@@ -172,6 +172,15 @@ def test_what_makes_a_run_another_one_is_refused_with_both_values(
     with pytest.raises(CheckpointError, match="belongs to another run"):  # taken away again
         check_same_run(now, before, tmp_path)
     check_same_run(before, before, tmp_path)
+
+
+def test_noise_levels_left_to_the_variant_are_the_numbers_of_earlier_checkpoints(
+    tmp_path: Path,
+) -> None:
+    left = read_identity(Config(), tmp_path)
+    assert (left["timesteps.mean"], left["timesteps.std"]) == (0.0, 1.0)
+    given = Config.model_validate({"timesteps": {"mean": 0.0, "std": 1.0}})
+    check_same_run(left, read_identity(given, tmp_path), tmp_path)
 
 
 def test_every_setting_is_fixed_but_those_that_are_listed() -> None:

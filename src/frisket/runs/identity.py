@@ -66,7 +66,13 @@ def read_identity(config: Config, cache: Path) -> dict[str, Any]:
     fixed = _flat(
         {name: _drop_free(name, table) for name, table in tree.items() if not _is_free(name)}
     )
-    fixed["model.variant"] = variant_of(config)
+    name = variant_of(config)
+    variant = FAMILIES.load(config.model.family).variants[name]
+    fixed["model.variant"] = name
+    # As numbers, which is how every version has written them.
+    for key, own in (("mean", variant.mean), ("std", variant.std)):
+        value = getattr(config.timesteps, key)
+        fixed[f"timesteps.{key}"] = own if value is None else value
     with Index(cache) as index:
         fixed["base weights"] = _base(config, index)
         fixed["lora.source"] = _start(config, index)
