@@ -70,9 +70,9 @@ def read_identity(config: Config, cache: Path) -> dict[str, Any]:
     variant = FAMILIES.load(config.model.family).variants[name]
     fixed["model.variant"] = name
     # As numbers, which is how every version has written them.
-    for key, own in (("mean", variant.mean), ("std", variant.std)):
+    for key, default in (("mean", variant.mean), ("std", variant.std)):
         value = getattr(config.timesteps, key)
-        fixed[f"timesteps.{key}"] = own if value is None else value
+        fixed[f"timesteps.{key}"] = default if value is None else value
     with Index(cache) as index:
         fixed["base weights"] = _base(config, index)
         fixed["lora.source"] = _start(config, index)
