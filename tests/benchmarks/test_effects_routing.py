@@ -45,7 +45,7 @@ def test_flops_are_a_share_and_what_was_not_run_is_named(tmp_path: Path) -> None
     put_cell(tmp_path, "quarter", 0, inside=0.5)
     text = build(tmp_path, [0])
     assert "| 0.75 | 1 |" in text
-    assert "Not run: `half`, `tenth`, `none`, `always`." in text
+    assert "Not run: `half`, `tenth`, `twentieth`, `always`." in text
     assert "The claims wait" in build(tmp_path / "empty", [0])
 
 
