@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from frisket.config.checks.term_needs import list_term_needs
 from frisket.config.lora import Lora
 from frisket.config.provenance import Key
 from frisket.config.tree import Config
@@ -72,14 +73,9 @@ def _find_memory_problems(config: Config) -> Iterator[tuple[Key, str]]:
 
 def _find_teacher_problems(config: Config) -> Iterator[tuple[Key, str]]:
     """Terms that hold the model to its base, which is not there any more once weights move."""
-    from frisket.losses.base import BASE, TERMS  # noqa: PLC0415 - torch, only when asked for
+    from frisket.losses.base import BASE  # noqa: PLC0415 - torch, only when asked for
 
-    for name, table in config.losses.terms.items():
-        options = {key: value for key, value in table.items() if key != "strength"}
-        try:
-            needs = TERMS.load(name)(**options).needs
-        except (TypeError, ValueError, LookupError):
-            continue  # said of the term itself
+    for name, needs in list_term_needs(config):
         if BASE in needs:
             yield (
                 ("losses", name),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from frisket.config.checks.term_needs import list_term_needs
 from frisket.config.provenance import Key
 from frisket.config.tree import Config
 
@@ -57,14 +58,9 @@ def find_patch_masking_problems(
 
 def _list_term_problems(config: Config, setting: str) -> Iterator[tuple[Key, str]]:
     """Terms that look where tokens may never be."""
-    from frisket.losses.base import ATTENTION, EMA, TERMS  # noqa: PLC0415 - torch, when asked for
+    from frisket.losses.base import ATTENTION, EMA  # noqa: PLC0415 - torch, when asked for
 
-    for name, table in config.losses.terms.items():
-        options = {key: value for key, value in table.items() if key != "strength"}
-        try:
-            needs = TERMS.load(name)(**options).needs
-        except (TypeError, ValueError, LookupError):
-            continue  # said of the term itself
+    for name, needs in list_term_needs(config):
         if ATTENTION in needs:
             yield (
                 ("losses", name),
