@@ -22,9 +22,16 @@ describe("schema", () => {
   it("has a control for every field, and says what it means", () => {
     expect(fields.length).toBeGreaterThan(180);
     for (const field of fields) {
-      if (joinKey(field.key) !== "regions") expect(field.doc, joinKey(field.key)).not.toBe("");
       if (field.kind === "choice") expect(field.choices.length).toBeGreaterThan(1);
     }
+    // A field that is a section of its own (`regions`, `preset`) is explained under the section's title.
+    for (const { groups } of sections)
+      for (const group of groups)
+        for (const field of group.fields)
+          expect(
+            field.doc || (group.fields.length === 1 && group.doc),
+            joinKey(field.key),
+          ).toBeTruthy();
     expect(new Set(fields.map((field) => joinKey(field.key))).size).toBe(fields.length);
   });
 
