@@ -49,7 +49,7 @@ def draw_crops(seeds: range, views: int) -> Tensor:
 
 
 def margin_logits(cosines: Tensor, labels: Tensor, margin: float) -> Tensor:
-    """s cos(theta + m) in the column of the label, s cos(theta) elsewhere."""
+    """Scale * cos(theta + m) in the column of the label, scale * cos(theta) elsewhere."""
     wide = cosines.clamp(-1 + 1e-6, 1 - 1e-6)
     own = wide.gather(1, labels[:, None])
     turned = own * math.cos(margin) - (1 - own**2).sqrt() * math.sin(margin)
@@ -100,20 +100,24 @@ def verify(model: IResNet, people: int, views: int, pairs: int = 6000) -> dict[s
     scores = [_score_pairs(unit, rng, pairs) for unit in units]
     same, other = scores[0]
     levels = torch.linspace(-1, 1, 401)
-    accuracies = [float(((same > x).float().mean() + (other <= x).float().mean()) / 2) for x in levels]
+    accuracies = [_measure_accuracy(same, other, float(level)) for level in levels]
     threshold = float(levels[int(np.argmax(accuracies))])
     same, other = scores[1]
     gallery, probes = units[1][:, 0], units[1][:, 1:].flatten(0, 1)
     names = torch.arange(people).repeat_interleave(views - 1)
     cut = float(other.quantile(0.99))
     return {
-        "accuracy": float(((same > threshold).float().mean() + (other <= threshold).float().mean()) / 2),
+        "accuracy": _measure_accuracy(same, other, threshold),
         "threshold": threshold,
         "accepted at 1% false": float((same > cut).float().mean()),
         f"retrieval of {people}": float(((probes @ gallery.T).argmax(1) == names).float().mean()),
         "cosine same": float(same.mean()),
         "cosine other": float(other.mean()),
     }
+
+
+def _measure_accuracy(same: Tensor, other: Tensor, threshold: float) -> float:
+    return float(((same > threshold).float().mean() + (other <= threshold).float().mean()) / 2)
 
 
 def _score_pairs(units: Tensor, rng: np.random.RandomState, pairs: int) -> tuple[Tensor, Tensor]:

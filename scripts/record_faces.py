@@ -3,8 +3,8 @@
     python scripts/record_faces.py INSIGHTFACE INSTANTID UNIID [SKIMAGE]
 
 INSIGHTFACE is a folder of deepinsight/insightface (code MIT; read at 7fadd42), INSTANTID one of
-instantX-research/InstantID (Apache-2.0; 2145b67), UNIID one of lyuPang/UniID (MIT; 41cd236), SKIMAGE
-one that scikit-image was installed into (insightface fits its similarity with it). Their functions
+instantX-research/InstantID (Apache-2.0; 2145b67), UNIID one of lyuPang/UniID (MIT; 41cd236) and
+SKIMAGE one that scikit-image was installed into (insightface fits its similarity with it). Their functions
 are imported and run on what tests/faces/peer_scene.py makes; tests/faces/peers.json gets the
 numbers, none of the code is kept.
 """

@@ -24,7 +24,7 @@ UNIT_TOLERANCE = 0.02  # of a unit embedding that was kept in half precision
 
 
 class EmbedderNotFound(FileNotFoundError):
-    """Weights that are not there or not whole; the message names file, fault and where to get it."""
+    """Weights that are not there or not whole; the message names file, fault and a source."""
 
 
 class EmbedderUnusable(ValueError):
@@ -139,6 +139,6 @@ def check_width(width: int, expected: int, source: str, reader: str) -> None:
     """Refuse an embedding of another width than `reader` was made for; EmbeddingMixup says both."""
     if width != expected:
         raise EmbeddingMixup(
-            f"{source}: its embedding has {width} numbers, and {reader} reads {expected}; embeddings"
-            f" of different networks cannot be compared: use the embedder {reader} was trained with"
+            f"{source}: its embedding has {width} numbers, and {reader} reads {expected};"
+            " embeddings of different networks cannot be compared: use the embedder it was made for"
         )

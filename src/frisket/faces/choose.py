@@ -14,7 +14,7 @@ LEAST_FACE = 20  # pixels a side: below it an embedding says little
 
 
 class FaceNotUsable(ValueError):
-    """A picture without a face that can be used; the message names file, what is wrong and the fix."""
+    """A picture without a usable face; the message names file, what is wrong and the fix."""
 
 
 class FaceEdges(Protocol):
@@ -86,18 +86,19 @@ def choose_face(
     if smaller < LEAST_FACE:
         wide, high = measure_face(chosen)
         raise FaceNotUsable(
-            f"{source}: its face is {wide:.0f} x {high:.0f} pixels, and below {LEAST_FACE} nobody is"
-            " told apart; give a larger picture of it, or a closer one"
+            f"{source}: its face is {wide:.0f} x {high:.0f} pixels, and below {LEAST_FACE} nobody"
+            " is told apart; give a larger picture of it, or a closer one"
         )
     if chosen.keypoints is None:
         raise FaceNotUsable(
-            f"{source}: the detector gives no key points (eyes, nose, mouth), which faces are aligned"
-            " by; take a pack whose detector has them (det_10g.onnx of buffalo_l has)"
+            f"{source}: the detector gives no key points (eyes, nose, mouth), which faces are"
+            " aligned by; take a pack whose detector has them (det_10g.onnx of buffalo_l has)"
         )
     if len(faces) == 1:
         return chosen, ""
     reason = f"the one most like {option}" if like is not None else "the largest"
-    hint = "" if like is not None else f"; to choose another, give a picture of that person by {option}"
+    another = f"; to choose another, give a picture of that person by {option}"
+    hint = another if like is None else ""
     box = chosen.box
     place = f"at ({(box.left + box.right) / 2:.0f}, {(box.top + box.bottom) / 2:.0f})"
     return chosen, f"{source} shows {len(faces)} faces: {reason} is taken, {place}{hint}"

@@ -89,7 +89,9 @@ class IResNet(nn.Module):
         """Raw embeddings of aligned faces in [-1, 1]."""
         return self.forward_maps(faces)[0]
 
-    def forward_maps(self, faces: Float[Tensor, "b 3 _ _"]) -> tuple[Float[Tensor, "b d"], FaceMaps]:
+    def forward_maps(
+        self, faces: Float[Tensor, "b 3 _ _"]
+    ) -> tuple[Float[Tensor, "b d"], FaceMaps]:
         """Raw embeddings, and what each of the four stages made of the face.
 
         Of 112 pixels and the public widths: 64 x 56 x 56, 128 x 28 x 28, 256 x 14 x 14 and
@@ -110,11 +112,11 @@ def read_shape(weights: Mapping[str, Tensor]) -> IResNetShape:
     for key in weights:
         if match := _BLOCK.match(key):
             blocks.setdefault(int(match[1]), set()).add(int(match[2]))
-    needed = ["conv1.weight", "fc.weight", *(f"layer{n}.0.conv2.weight" for n in range(1, 5))]
-    missing = [key for key in needed if key not in weights]
-    if missing:
+    telling_keys = ["conv1.weight", "fc.weight", *(f"layer{n}.0.conv2.weight" for n in range(1, 5))]
+    missing_keys = [key for key in telling_keys if key not in weights]
+    if missing_keys:
         raise WrongFaceWeights(
-            f"it has no {_list_keys(missing)}, so it is no iResNet (the keys of arcface_torch);"
+            f"it has no {_list_keys(missing_keys)}, so it is no iResNet (the keys of arcface_torch);"
             f" its own keys begin with {_list_keys(sorted(weights)) or 'nothing: it is empty'}"
         )
     last = weights["layer4.0.conv2.weight"].shape[0]
@@ -134,15 +136,18 @@ def build_iresnet(weights: Mapping[str, Tensor]) -> IResNet:
     shape, or too many.
     """
     model = IResNet(read_shape(weights))
-    own = model.state_dict()
-    missing = [key for key in own if key not in weights and not key.endswith(_COUNTER)]
-    unexpected = [key for key in weights if key not in own]
-    odd = [key for key in own if key in weights and weights[key].shape != own[key].shape]
-    faults = {"misses": missing, "has unexpected": unexpected, "has of another shape": odd}
+    state = model.state_dict()
+    faults = {
+        "misses": [key for key in state if key not in weights and not key.endswith(_COUNTER)],
+        "has unexpected": [key for key in weights if key not in state],
+        "has of another shape": [
+            key for key in state if key in weights and weights[key].shape != state[key].shape
+        ],
+    }
     sentences = [f"it {verb} {_list_keys(keys)}" for verb, keys in faults.items() if keys]
     if sentences:
         raise WrongFaceWeights("; ".join(sentences))
-    model.load_state_dict({k: v.to(own[k].dtype) for k, v in weights.items()}, strict=False)
+    model.load_state_dict({k: v.to(state[k].dtype) for k, v in weights.items()}, strict=False)
     return model.eval().requires_grad_(False)
 
 

@@ -83,8 +83,11 @@ class ProceduralPortrait:
 def random_person(rng: np.random.RandomState) -> ProceduralPerson:
     """Somebody new; the same state of `rng` gives the same person."""
     skin = _mix_skin(rng)
-    lips = tuple(
-        float(value) for value in np.array(skin) * 0.55 + np.array([110, 25, 35]) * rng.uniform(0.5, 1)
+    redness = rng.uniform(0.5, 1)
+    lips = (
+        skin[0] * 0.55 + 110 * redness,
+        skin[1] * 0.55 + 25 * redness,
+        skin[2] * 0.55 + 35 * redness,
     )
     return ProceduralPerson(
         head_width=rng.uniform(0.64, 0.9),
@@ -104,14 +107,14 @@ def random_person(rng: np.random.RandomState) -> ProceduralPerson:
         mouth_width=rng.uniform(0.17, 0.36),
         mouth_height=rng.uniform(0.5, 0.68),
         lip_thickness=rng.uniform(0.03, 0.085),
-        lips=lips[:3],  # type: ignore[arg-type]
+        lips=lips,
     )
 
 
 def random_view(
     rng: np.random.RandomState, background: Background | None = None, spread: float = 1.0
 ) -> FaceView:
-    """A picture to be taken; `spread` 0 is a passport's, 1 everyday's; all of it within the frame."""
+    """How a picture is taken: `spread` 0 is a passport's, 1 everyday's; faces stay in the frame."""
     return FaceView(
         background=background or random_background(rng),
         x=0.5 + spread * rng.uniform(-0.1, 0.1),

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from frisket.disk.untrusted import cut
 from frisket.faces.base import (
     SIDE,
     AlignedFaces,
@@ -38,7 +39,8 @@ LICENCE = Licence(
     weights="those of your file; InsightFace's are for non-commercial research only",
     warning=(
         "the public weights of this network (InsightFace) are for non-commercial research only, and"
-        " face embeddings are biometric data: ask the people in the pictures where your law wants it."
+        " face embeddings are biometric data: ask the people in the pictures where your law wants"
+        " it."
     ),
 )
 
@@ -80,8 +82,8 @@ def load(source: str, device: str) -> IResNetEmbedder:
         raise EmbedderUnusable(f"{file}: {error}; give {PUBLISHED}") from error
     if model.shape.cells != (SIDE // 16) ** 2:
         raise EmbedderUnusable(
-            f"{file}: it reads faces whose last map has {model.shape.cells} cells, and aligned faces"
-            f" of {SIDE} pixels have {(SIDE // 16) ** 2}; give {PUBLISHED}"
+            f"{file}: the last map it reads has {model.shape.cells} cells, and aligned faces of"
+            f" {SIDE} pixels have {(SIDE // 16) ** 2}; give {PUBLISHED}"
         )
     return IResNetEmbedder(model.to(device))
 
@@ -97,8 +99,8 @@ def read_weights(file: Path) -> Mapping[str, Tensor]:
         *(EOFError, OSError, RuntimeError),
     ) as error:
         raise EmbedderNotFound(
-            f"{file} cannot be read as weights ({str(error).splitlines()[0][:120]}): it is damaged, or"
-            f" no file of plain tensors; download it again: {PUBLISHED}"
+            f"{file} cannot be read as weights ({cut(str(error).strip().partition(chr(10))[0], 120)}):"
+            f" it is damaged, or no file of plain tensors; download it again: {PUBLISHED}"
         ) from error
     is_plain = isinstance(weights, Mapping) and all(isinstance(v, Tensor) for v in weights.values())
     if not is_plain:

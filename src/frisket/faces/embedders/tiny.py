@@ -1,4 +1,4 @@
-"""A small face recogniser of the procedural people, in the package: for tests and the quick start."""
+"""A small recogniser of the procedural people, its weights in the package: for tests."""
 
 from functools import lru_cache
 from pathlib import Path
