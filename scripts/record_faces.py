@@ -4,9 +4,9 @@
 
 INSIGHTFACE is a folder of deepinsight/insightface (code MIT; read at 7fadd42), INSTANTID one of
 instantX-research/InstantID (Apache-2.0; 2145b67), UNIID one of lyuPang/UniID (MIT; 41cd236) and
-SKIMAGE one that scikit-image was installed into (insightface fits its similarity with it). Their functions
-are imported and run on what tests/faces/peer_scene.py makes; tests/faces/peers.json gets the
-numbers, none of the code is kept.
+SKIMAGE one that scikit-image was installed into (insightface fits its similarity with it). Their
+functions are imported and run on what tests/faces/peer_scene.py makes; tests/faces/peers.json gets
+the numbers, none of the code is kept.
 """
 
 import ast
@@ -58,16 +58,20 @@ def record_networks(insightface: Path, uniid: Path) -> dict[str, Any]:
     )
     branches = import_file(uniid / "modules/insightface_iresnet.py", "uniid_iresnet")
     faces, records = scene.draw_faces(), {}
-    for depth in scene.DEPTHS:
-        model = getattr(arcface, f"iresnet{depth}")().eval()
+    for depth in ("18", "34", "50", "100", "200"):
+        with torch.device("cpu" if depth == scene.VALUED else "meta"):
+            model = getattr(arcface, f"iresnet{depth}")().eval()
+        keys = sorted(model.state_dict())
+        digest = hashlib.sha256("\n".join(keys).encode()).hexdigest()
+        records[depth] = {"keys": digest, "count": len(keys)}
+        if depth != scene.VALUED:
+            continue
         weights = scene.fill_weights({k: tuple(v.shape) for k, v in model.state_dict().items()})
         model.load_state_dict(weights)
         twin = getattr(branches, f"iresnet{depth}")().eval()
         twin.load_state_dict(weights)
         embeddings, maps = twin(faces)
-        records[depth] = {
-            "keys": hashlib.sha256("\n".join(sorted(weights)).encode()).hexdigest(),
-            "count": len(weights),
+        records[depth] |= {
             "arcface": scene.summarise(model(faces)),
             "uniid": scene.summarise(embeddings),
             "maps": [scene.summarise(cells) for cells in maps],

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-DEPTHS = ("18", "50")
+VALUED = "18"  # the depth whose outputs are compared; of the others, the keys
 SEED = 16
 # Key points that are turned, small, mirrored, wide and nearly in a line; (x, y) in pixels.
 FACES = (

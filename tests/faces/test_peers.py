@@ -17,6 +17,11 @@ from frisket.faces.keypoints import draw_keypoints
 PEERS = json.loads((Path(__file__).parent / "peers.json").read_text(encoding="utf-8"))
 
 
+def build_on_meta(depth):
+    with torch.device("meta"):
+        return IResNet(IResNetShape(DEPTHS[depth])).state_dict()
+
+
 def near(values, record):
     ours = scene.summarise(values)
     scale = max(abs(number) for number in record["values"])
@@ -25,13 +30,17 @@ def near(values, record):
     assert abs(ours["mean"] - record["mean"]) <= 1e-5 * scale
 
 
-@pytest.mark.parametrize("depth", scene.DEPTHS)
-def test_an_iresnet_has_their_keys_outputs_and_maps(depth):
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_an_iresnet_has_their_keys(depth):
     record = PEERS["networks"][depth]
-    with torch.device("meta"):
-        own = IResNet(IResNetShape(DEPTHS[depth])).state_dict()
+    own = build_on_meta(depth)
     keys = hashlib.sha256("\n".join(sorted(own)).encode()).hexdigest()
     assert (keys, len(own)) == (record["keys"], record["count"])
+
+
+def test_an_iresnet_has_their_outputs_and_maps():
+    record = PEERS["networks"][scene.VALUED]
+    own = build_on_meta(scene.VALUED)
     model = build_iresnet(scene.fill_weights({k: tuple(v.shape) for k, v in own.items()}))
     embeddings, maps = model.forward_maps(scene.draw_faces())
     near(embeddings, record["arcface"])
@@ -54,9 +63,10 @@ def test_alignment_is_insightface_s(row):
     full = cv2.warpAffine(picture.numpy(), theirs.numpy(), (112, 112), borderValue=0.0)
     assert np.array_equal(full[::8, ::8], np.array(record["crop"]))  # so cv2 stands for them
     # Their interpolation rounds places to 1/32 pixel; inside, that is all there is between us.
-    inside = cv2.warpAffine(np.ones((140, 170), np.float32), theirs.numpy(), (112, 112)) > 0.999
+    covered = cv2.warpAffine(np.ones((140, 170), np.uint8), theirs.numpy(), (112, 112))
+    inside = cv2.erode(covered, np.ones((3, 3), np.uint8)) > 0
     difference = np.abs(crop.numpy() - full)[inside]
-    assert inside.mean() > 0.2
+    assert inside.mean() > 0.05
     assert difference.max() <= 2
 
 

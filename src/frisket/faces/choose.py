@@ -1,7 +1,7 @@
 """Which of the faces in a picture is meant, and sentences for where none is."""
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ class FaceNotUsable(ValueError):
     """A picture without a usable face; the message names file, what is wrong and the fix."""
 
 
+@runtime_checkable
 class FaceEdges(Protocol):
     """The rectangle around a face, in pixels."""
 
@@ -41,6 +42,7 @@ class FaceEdges(Protocol):
         ...
 
 
+@runtime_checkable
 class FaceCandidate(Protocol):
     """A face as the detectors of frisket.maskgen give it; the embedding is of unit length."""
 

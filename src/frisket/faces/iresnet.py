@@ -112,11 +112,12 @@ def read_shape(weights: Mapping[str, Tensor]) -> IResNetShape:
     for key in weights:
         if match := _BLOCK.match(key):
             blocks.setdefault(int(match[1]), set()).add(int(match[2]))
-    telling_keys = ["conv1.weight", "fc.weight", *(f"layer{n}.0.conv2.weight" for n in range(1, 5))]
+    telling_keys = [f"layer{number}.0.conv2.weight" for number in range(1, 5)]
+    telling_keys += ["conv1.weight", "fc.weight"]
     missing_keys = [key for key in telling_keys if key not in weights]
     if missing_keys:
         raise WrongFaceWeights(
-            f"it has no {_list_keys(missing_keys)}, so it is no iResNet (the keys of arcface_torch);"
+            f"it has no {_list_keys(missing_keys)}, so it is no iResNet (keys of arcface_torch);"
             f" its own keys begin with {_list_keys(sorted(weights)) or 'nothing: it is empty'}"
         )
     last = weights["layer4.0.conv2.weight"].shape[0]
@@ -141,7 +142,7 @@ def build_iresnet(weights: Mapping[str, Tensor]) -> IResNet:
         "misses": [key for key in state if key not in weights and not key.endswith(_COUNTER)],
         "has unexpected": [key for key in weights if key not in state],
         "has of another shape": [
-            key for key in state if key in weights and weights[key].shape != state[key].shape
+            key for key, value in weights.items() if value.shape != state.get(key, value).shape
         ],
     }
     sentences = [f"it {verb} {_list_keys(keys)}" for verb, keys in faults.items() if keys]

@@ -16,12 +16,22 @@ _Colour = tuple[float, float, float]  # RGB, 0 to 255
 _Grid = NDArray[np.float64]  # H W
 
 LEAST_SIDE = 32  # pixels; below it eyes are less than one
-SKINS: tuple[_Colour, ...] = ((250, 220, 195), (225, 175, 140), (165, 110, 75), (90, 58, 42))
-HAIRS: tuple[_Colour, ...] = (
-    *((30, 24, 20), (95, 58, 30), (170, 80, 35), (225, 190, 110)),
-    *((190, 190, 190), (60, 60, 150), (150, 40, 90), (40, 110, 80)),
+SKINS: tuple[_Colour, ...] = (
+    (250.0, 220.0, 195.0),
+    (225.0, 175.0, 140.0),
+    (165.0, 110.0, 75.0),
+    (90.0, 58.0, 42.0),
 )
-EYES: tuple[_Colour, ...] = ((60, 40, 25), (50, 110, 60), (60, 120, 200), (120, 120, 120))
+HAIRS: tuple[_Colour, ...] = (
+    *((30.0, 24.0, 20.0), (95.0, 58.0, 30.0), (170.0, 80.0, 35.0), (225.0, 190.0, 110.0)),
+    *((190.0, 190.0, 190.0), (60.0, 60.0, 150.0), (150.0, 40.0, 90.0), (40.0, 110.0, 80.0)),
+)
+EYES: tuple[_Colour, ...] = (
+    (60.0, 40.0, 25.0),
+    (50.0, 110.0, 60.0),
+    (60.0, 120.0, 200.0),
+    (120.0, 120.0, 120.0),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +103,13 @@ def random_person(rng: np.random.RandomState) -> ProceduralPerson:
         head_width=rng.uniform(0.64, 0.9),
         jaw=rng.uniform(0.0, 0.45),
         skin=skin,
-        hair=_tint(rng, HAIRS[rng.randint(len(HAIRS))], 18),
+        hair=_tint(rng, HAIRS[rng.randint(len(HAIRS))], 18.0),
         hairline=rng.uniform(-0.75, -0.4),
         hair_length=rng.uniform(-0.3, 1.1),
         eye_distance=rng.uniform(0.24, 0.4),
         eye_height=rng.uniform(-0.22, 0.04),
         eye_size=rng.uniform(0.075, 0.135),
-        eyes=_tint(rng, EYES[rng.randint(len(EYES))], 12),
+        eyes=_tint(rng, EYES[rng.randint(len(EYES))], 12.0),
         brow_lift=rng.uniform(0.15, 0.27),
         brow_tilt=rng.uniform(-0.35, 0.35),
         nose_length=rng.uniform(0.26, 0.44),
@@ -165,7 +175,7 @@ def _mix_skin(rng: np.random.RandomState) -> _Colour:
     lighter = min(int(place), len(SKINS) - 2)
     share = place - lighter
     colour = np.array(SKINS[lighter]) * (1 - share) + np.array(SKINS[lighter + 1]) * share
-    return _tint(rng, (float(colour[0]), float(colour[1]), float(colour[2])), 8)
+    return _tint(rng, (float(colour[0]), float(colour[1]), float(colour[2])), 8.0)
 
 
 def _tint(rng: np.random.RandomState, colour: _Colour, spread: float) -> _Colour:
@@ -234,11 +244,11 @@ def _list_features(
     for side, (eye_u, eye_v) in ((-1, left), (1, right)):
         du, dv = u - eye_u, v - eye_v
         lid = person.eye_size * (1 - np.hypot(du / 1.5, dv) / person.eye_size)
-        features.append((_soften(lid, unit), (245, 245, 245)))
+        features.append((_soften(lid, unit), (245.0, 245.0, 245.0)))
         iris = np.minimum(lid, person.eye_size * 0.95 - np.hypot(du, dv))
         features.append((_soften(iris, unit), person.eyes))
         pupil = person.eye_size * 0.45 - np.hypot(du, dv)
-        features.append((_soften(pupil, unit), (15, 15, 15)))
+        features.append((_soften(pupil, unit), (15.0, 15.0, 15.0)))
         slope = dv + person.brow_lift + side * person.brow_tilt * du
         brow = np.minimum(0.035 - np.abs(slope), person.eye_size * 1.9 - np.abs(du))
         features.append((_soften(brow, unit), person.hair))
@@ -255,7 +265,7 @@ def _list_features(
     lips = np.where(np.abs(across) < 1, thickness - np.abs(v - curve), -1.0)
     features.append((_soften(lips, unit), person.lips))
     gap = np.where(np.abs(across) < 0.85, 0.09 * view.mouth_open - np.abs(v - curve), -1.0)
-    features.append((_soften(gap, unit) * (view.mouth_open > 0), (50, 15, 20)))
+    features.append((_soften(gap, unit) * (view.mouth_open > 0), (50.0, 15.0, 20.0)))
     return features
 
 

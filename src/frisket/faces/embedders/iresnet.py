@@ -99,8 +99,8 @@ def read_weights(file: Path) -> Mapping[str, Tensor]:
         *(EOFError, OSError, RuntimeError),
     ) as error:
         raise EmbedderNotFound(
-            f"{file} cannot be read as weights ({cut(str(error).strip().partition(chr(10))[0], 120)}):"
-            f" it is damaged, or no file of plain tensors; download it again: {PUBLISHED}"
+            f"{file} cannot be read as weights ({cut(' '.join(str(error).split()), 120)}): it is"
+            f" damaged, or no file of plain tensors; download it again: {PUBLISHED}"
         ) from error
     is_plain = isinstance(weights, Mapping) and all(isinstance(v, Tensor) for v in weights.values())
     if not is_plain:
