@@ -22,7 +22,7 @@ from torch.nn import functional
 from frisket.faces.align import align_faces
 from frisket.faces.embedders.tiny import PIXELS, SHAPE
 from frisket.faces.iresnet import IResNet, build_iresnet
-from frisket.pocket.portraits import draw_person, random_person, random_view
+from frisket.pocket.portraits import draw_person, sample_person, sample_view
 
 SCALE, MARGIN, RAMP = 64.0, 0.5, 0.33
 SIDES = (40, 48, 64, 80)  # pixels of the pictures
@@ -35,11 +35,11 @@ def draw_crops(seeds: range, views: int) -> Tensor:
     people = []
     for seed in seeds:
         rng = np.random.RandomState(seed)
-        person = random_person(rng)
+        person = sample_person(rng)
         crops = []
         for _ in range(views):
             side = SIDES[rng.randint(len(SIDES))]
-            portrait = draw_person(person, random_view(rng), side)
+            portrait = draw_person(person, sample_view(rng), side)
             points = portrait.keypoints + rng.randn(5, 2).astype(np.float32) * JITTER * side
             pixels = torch.from_numpy(portrait.picture).permute(2, 0, 1)[None] / 127.5 - 1
             aligned = align_faces(pixels, torch.from_numpy(points)[None])

@@ -10,16 +10,16 @@ KEYPOINTS = torch.zeros(5, 2)
 
 def face(left, side, embedding=None, keypoints=KEYPOINTS):
     row = None if embedding is None else torch.tensor(embedding)
-    return Face(Box(left, 0, left + side, side), keypoints, row)
+    return Face(Box(left, 0.0, left + side, side), keypoints, row)
 
 
 def test_the_only_face_is_taken_without_a_word():
-    only = face(10, 40)
+    only = face(10.0, 40.0)
     assert choose_face([only], "ada.jpg") == (only, "")
 
 
 def test_of_several_the_largest_or_the_likest_is_taken_and_said():
-    ada, bob = face(0, 60, [1.0, 0.0]), face(100, 40, [0.0, 1.0])
+    ada, bob = face(0.0, 60.0, [1.0, 0.0]), face(100.0, 40.0, [0.0, 1.0])
     chosen, message = choose_face([bob, ada], "both.jpg")
     assert chosen is ada
     assert message == (
@@ -35,10 +35,10 @@ def test_what_cannot_be_used_says_why():
     with pytest.raises(FaceNotUsable, match=r"^sky\.jpg shows no face.*give a picture"):
         choose_face([], "sky.jpg")
     with pytest.raises(FaceNotUsable, match=r"^far\.jpg: its face is 19 x 19 pixels, and below 20"):
-        choose_face([face(0, 19)], "far.jpg")
+        choose_face([face(0.0, 19.0)], "far.jpg")
     with pytest.raises(FaceNotUsable, match=r"^ada\.jpg: the detector gives no key points"):
-        choose_face([face(0, 40, keypoints=None)], "ada.jpg")
+        choose_face([face(0.0, 40.0, keypoints=None)], "ada.jpg")
     with pytest.raises(FaceNotUsable, match=r"have no embeddings.*recogniser"):
-        choose_face([face(0, 40), face(50, 40)], "both.jpg", torch.ones(2))
+        choose_face([face(0.0, 40.0), face(50.0, 40.0)], "both.jpg", torch.ones(2))
     with pytest.raises(EmbeddingMixup, match=r"--like: its embedding has 3 numbers"):
-        choose_face([face(0, 40, [1.0, 0.0])], "ada.jpg", torch.ones(3))
+        choose_face([face(0.0, 40.0, [1.0, 0.0])], "ada.jpg", torch.ones(3))

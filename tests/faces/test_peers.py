@@ -63,8 +63,8 @@ def test_alignment_is_insightface_s(row):
     full = cv2.warpAffine(picture.numpy(), theirs.numpy(), (112, 112), borderValue=0.0)
     assert np.array_equal(full[::8, ::8], np.array(record["crop"]))  # so cv2 stands for them
     # Their interpolation rounds places to 1/32 pixel; inside, that is all there is between us.
-    covered = cv2.warpAffine(np.ones((140, 170), np.uint8), theirs.numpy(), (112, 112))
-    inside = cv2.erode(covered, np.ones((3, 3), np.uint8)) > 0
+    covered = cv2.warpAffine(np.ones((140, 170), np.float32), theirs.numpy(), (112, 112)) > 0.999
+    inside = cv2.erode(covered.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     difference = np.abs(crop.numpy() - full)[inside]
     assert inside.mean() > 0.05
     assert difference.max() <= 2

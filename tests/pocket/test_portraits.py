@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frisket.pocket.portraits import draw_person, random_person, random_view
+from frisket.pocket.portraits import draw_person, sample_person, sample_view
 from frisket.pocket.world import Background
 
 WALL = Background("wall", "blue", "blue")
@@ -13,8 +13,8 @@ WALL = Background("wall", "blue", "blue")
 
 def draws(seed, side=64, spread=1.0):
     rng = np.random.RandomState(seed)
-    person = random_person(rng)
-    view = random_view(rng, spread=spread)
+    person = sample_person(rng)
+    view = sample_view(rng, spread=spread)
     return person, view, draw_person(person, view, side)
 
 

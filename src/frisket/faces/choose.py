@@ -83,27 +83,27 @@ def choose_face(
             f"{source} shows no face that the detector finds; give a picture in which the face is"
             " larger, upright and uncovered"
         )
-    chosen = _find_likest(faces, like, source, option) if like is not None else _find_largest(faces)
-    smaller = min(measure_face(chosen))
+    face = _find_likest(faces, like, source, option) if like is not None else _find_largest(faces)
+    smaller = min(measure_face(face))
     if smaller < LEAST_FACE:
-        wide, high = measure_face(chosen)
+        width, height = measure_face(face)
         raise FaceNotUsable(
-            f"{source}: its face is {wide:.0f} x {high:.0f} pixels, and below {LEAST_FACE} nobody"
+            f"{source}: its face is {width:.0f} x {height:.0f} pixels, and below {LEAST_FACE} nobody"
             " is told apart; give a larger picture of it, or a closer one"
         )
-    if chosen.keypoints is None:
+    if face.keypoints is None:
         raise FaceNotUsable(
             f"{source}: the detector gives no key points (eyes, nose, mouth), which faces are"
             " aligned by; take a pack whose detector has them (det_10g.onnx of buffalo_l has)"
         )
     if len(faces) == 1:
-        return chosen, ""
+        return face, ""
     reason = f"the one most like {option}" if like is not None else "the largest"
-    another = f"; to choose another, give a picture of that person by {option}"
-    hint = another if like is None else ""
-    box = chosen.box
+    suggestion = f"; to choose another, give a picture of that person by {option}"
+    hint = suggestion if like is None else ""
+    box = face.box
     place = f"at ({(box.left + box.right) / 2:.0f}, {(box.top + box.bottom) / 2:.0f})"
-    return chosen, f"{source} shows {len(faces)} faces: {reason} is taken, {place}{hint}"
+    return face, f"{source} shows {len(faces)} faces: {reason} is taken, {place}{hint}"
 
 
 def measure_face(face: FaceCandidate) -> tuple[float, float]:

@@ -90,7 +90,7 @@ class ProceduralPortrait:
     planes: dict[str, NDArray[np.float32]]  # `face` and `hair`, H W in [0, 1], disjoint
 
 
-def random_person(rng: np.random.RandomState) -> ProceduralPerson:
+def sample_person(rng: np.random.RandomState) -> ProceduralPerson:
     """Somebody new; the same state of `rng` gives the same person."""
     skin = _mix_skin(rng)
     redness = rng.uniform(0.5, 1)
@@ -103,13 +103,13 @@ def random_person(rng: np.random.RandomState) -> ProceduralPerson:
         head_width=rng.uniform(0.64, 0.9),
         jaw=rng.uniform(0.0, 0.45),
         skin=skin,
-        hair=_tint(rng, HAIRS[rng.randint(len(HAIRS))], 18.0),
+        hair=_mix_tint(rng, HAIRS[rng.randint(len(HAIRS))], 18.0),
         hairline=rng.uniform(-0.75, -0.4),
         hair_length=rng.uniform(-0.3, 1.1),
         eye_distance=rng.uniform(0.24, 0.4),
         eye_height=rng.uniform(-0.22, 0.04),
         eye_size=rng.uniform(0.075, 0.135),
-        eyes=_tint(rng, EYES[rng.randint(len(EYES))], 12.0),
+        eyes=_mix_tint(rng, EYES[rng.randint(len(EYES))], 12.0),
         brow_lift=rng.uniform(0.15, 0.27),
         brow_tilt=rng.uniform(-0.35, 0.35),
         nose_length=rng.uniform(0.26, 0.44),
@@ -121,7 +121,7 @@ def random_person(rng: np.random.RandomState) -> ProceduralPerson:
     )
 
 
-def random_view(
+def sample_view(
     rng: np.random.RandomState, background: Background | None = None, spread: float = 1.0
 ) -> FaceView:
     """How a picture is taken: `spread` 0 is a passport's, 1 everyday's; faces stay in the frame."""
@@ -175,10 +175,10 @@ def _mix_skin(rng: np.random.RandomState) -> _Colour:
     lighter = min(int(place), len(SKINS) - 2)
     share = place - lighter
     colour = np.array(SKINS[lighter]) * (1 - share) + np.array(SKINS[lighter + 1]) * share
-    return _tint(rng, (float(colour[0]), float(colour[1]), float(colour[2])), 8.0)
+    return _mix_tint(rng, (float(colour[0]), float(colour[1]), float(colour[2])), 8.0)
 
 
-def _tint(rng: np.random.RandomState, colour: _Colour, spread: float) -> _Colour:
+def _mix_tint(rng: np.random.RandomState, colour: _Colour, spread: float) -> _Colour:
     red, green, blue = np.clip(np.array(colour) + rng.uniform(-spread, spread, 3), 0, 255).tolist()
     return red, green, blue
 
@@ -218,7 +218,7 @@ def _list_places(person: ProceduralPerson, view: FaceView) -> list[tuple[float, 
     return [
         _turn(view, -eye, person.eye_height, 0.6),
         _turn(view, eye, person.eye_height, 0.6),
-        _turn(view, 0, nose, 1.0),
+        _turn(view, 0.0, nose, 1.0),
         _turn(view, -mouth, corners, 0.65),
         _turn(view, mouth, corners, 0.65),
     ]
