@@ -29,7 +29,8 @@ def test_masks_and_key_points_lie_in_the_picture_and_on_the_face(seed, side):
     for x, y in portrait.keypoints.round().astype(int):
         assert 0 <= x < side
         assert 0 <= y < side
-        assert face[y, x] + hair[y, x] > 0.5
+        near = np.s_[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2]  # a turned mouth is at the edge
+        assert (face + hair)[near].max() > 0.5
     eyes_nose_mouth = portrait.keypoints
     assert eyes_nose_mouth[0, 0] < eyes_nose_mouth[1, 0]
     assert eyes_nose_mouth[3, 0] < eyes_nose_mouth[4, 0]

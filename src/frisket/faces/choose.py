@@ -88,8 +88,8 @@ def choose_face(
     if smaller < LEAST_FACE:
         width, height = measure_face(face)
         raise FaceNotUsable(
-            f"{source}: its face is {width:.0f} x {height:.0f} pixels, and below {LEAST_FACE} nobody"
-            " is told apart; give a larger picture of it, or a closer one"
+            f"{source}: its face is {width:.0f} x {height:.0f} pixels, and below {LEAST_FACE}"
+            " nobody is told apart; give a larger picture of it, or a closer one"
         )
     if face.keypoints is None:
         raise FaceNotUsable(
