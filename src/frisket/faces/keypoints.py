@@ -44,7 +44,7 @@ def draw_keypoints(
             360,
             1,
         )
-        cv2.fillConvexPoly(board, outline, COLOURS[begin])
+        cv2.fillConvexPoly(board, np.asarray(outline), COLOURS[begin])
     picture = (board * DIMMING).astype(np.uint8)
     for (x, y), colour in zip(points, COLOURS, strict=True):
         cv2.circle(picture, (int(x), int(y)), radius, colour, -1)
