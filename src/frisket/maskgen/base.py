@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from frisket.licence import Licence as Licence  # noqa: PLC0414 - a name of this contract
 from frisket.registry import Shelf
 from frisket.shapes import Frames, Plane
 
@@ -298,15 +299,6 @@ CONTRACTS: Mapping[BackendRole, type] = {
     "follower": VideoGrounder,
     "captioner": Captioner,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Licence:
-    """What code and weights may be used under; `warning` is said before the first use."""
-
-    code: str
-    weights: str
-    warning: str = ""  # empty where there is nothing a user must know before use
 
 
 @dataclass(frozen=True, slots=True)

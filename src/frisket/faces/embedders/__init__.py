@@ -1,0 +1,1 @@
+"""The shelf of face embedders: a file here is one, and its name is its file name."""
