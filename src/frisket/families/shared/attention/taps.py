@@ -153,7 +153,7 @@ def make_layer(
     tap: Tap,
     branch: Callable[[Tap, str, BranchUpdate], Remove] | None = None,
 ) -> AttentionLayer:
-    """The layer that the contract asks for, of a tap; `branch` is where one joins (None: nowhere)."""
+    """The layer that the contract asks for, of a tap; `branch` says where one joins, if at all."""
 
     def tap_layer(report: Callable[[Projections], None]) -> Remove:
         return tap(name, report)

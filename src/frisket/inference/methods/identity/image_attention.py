@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -35,14 +35,8 @@ class LayerPlace:
     step: int
 
 
-class Attend(Protocol):
-    """How a branch attends: rows of `query` r n heads d over tokens, r t heads d."""
-
-    def __call__(
-        self, query: Tensor, key: Tensor, value: Tensor, place: LayerPlace, /
-    ) -> Float[Tensor, "r n heads d"]:
-        """What each query reads."""
-        ...
+# How a branch attends: queries r n heads d, keys and values r t heads d; gives r n heads d.
+Attend = Callable[[Tensor, Tensor, Tensor, LayerPlace], Tensor]
 
 
 def attend_plainly(query: Tensor, key: Tensor, value: Tensor, _: LayerPlace) -> Tensor:
