@@ -1,4 +1,4 @@
-"""FastFace's and UniID's parts against their own code, as scripts/record_identity.py recorded it."""
+"""FastFace's and UniID's parts against their own code, as scripts/record_identity.py has it."""
 
 from functools import partial
 from pathlib import Path
@@ -72,9 +72,8 @@ def test_a_softened_map_reads_what_the_authors_reads(step: int, weight: float) -
 
 def _read(attend: ChangedAttention, place: LayerPlace) -> Tensor:
     query, key, value = (part.transpose(1, 2) for part in scene.draw_heads())
-    assert not torch.equal(
-        read := attend(query, key, value, place), attend_plainly(query, key, value, place)
-    )
+    read = attend(query, key, value, place)
+    assert not torch.equal(read, attend_plainly(query, key, value, place))
     return read.transpose(1, 2)
 
 

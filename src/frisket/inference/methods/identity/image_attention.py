@@ -52,7 +52,7 @@ class ImageAdapter:
     `keys` and `values` project tokens by the name of a layer; layers without are left alone.
     `tokens` are the image's, one sample each or one for all; `negative` those of the guidance's
     other side (None: that side has no branch). `scale` is one number, or one a step, of which the
-    last holds on. `mask` b f h w in [0, 1], on any grid (the latent's, say), is where it acts; None
+    last holds on. `mask` m f h w in [0, 1], on any grid (the latent's, say), is where it acts; None
     everywhere. `merge` (branch, output) changes the branch by what it is added to, before mask and
     scale.
     """
@@ -60,9 +60,9 @@ class ImageAdapter:
     keys: Mapping[str, Projection]
     values: Mapping[str, Projection]
     tokens: Float[Tensor, "b t c"]
-    negative: Float[Tensor, "b t c"] | None = None
+    negative: Float[Tensor, "o t c"] | None = None
     scale: float | Sequence[float] = 1.0
-    mask: Float[Tensor, "b f h w"] | None = None
+    mask: Float[Tensor, "m f h w"] | None = None
     attend: Attend = attend_plainly
     merge: Merge | None = None
 

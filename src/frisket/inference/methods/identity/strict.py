@@ -24,7 +24,7 @@ from frisket.shapes import Cells
 
 
 def blend_predictions(
-    changed: Float[Tensor, "b ..."], base: Float[Tensor, "b ..."], mask: Float[Tensor, "b ..."]
+    changed: Float[Tensor, "b ..."], base: Float[Tensor, "b ..."], mask: Float[Tensor, "m ..."]
 ) -> Float[Tensor, "b ..."]:
     """`changed` where the mask is 1, exactly `base` where it is 0, between in between."""
     mask = mask.to(base.device, base.dtype)
