@@ -64,7 +64,7 @@ def own_rows(call: BranchCall) -> RowOwners:
 def predict(case: Case, *adapters: ImageAdapter) -> Tensor:
     denoiser = case.parts.denoiser
     assert denoiser is not None
-    with ImageAttention(list_places(case), adapters).put_on(own_rows):
+    with ImageAttention(list_places(case), adapters).attach_branches(own_rows):
         return case.predict(denoiser, case.lengths[-1])
 
 
@@ -111,7 +111,7 @@ def test_a_mask_confines_at_the_layer_and_adapters_add_up(case: Case) -> None:
         denoiser = case.parts.denoiser
         assert denoiser is not None
         assert layer.add_branch is not None
-        with torch.no_grad(), ImageAttention([layer], adapters).put_on(own_rows):
+        with torch.no_grad(), ImageAttention([layer], adapters).attach_branches(own_rows):
             remove = layer.add_branch(calls.append)  # type: ignore[arg-type]
             case.predict(denoiser, case.lengths[-1])
             remove()

@@ -48,7 +48,7 @@ def guide_decoupled(
     guided = negative + first * along + second * across
     if rescale == 0:
         return guided
-    spreads = [measure_spread(one) for one in (middle, full, guided)]
+    spreads = [measure_spread(part) for part in (middle, full, guided)]
     factor = (spreads[0] + spreads[1]) / (2 * spreads[2])
     return guided * (rescale * factor + (1 - rescale))
 
@@ -65,7 +65,7 @@ def measure_spread(tensor: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
 
 
 def fall_linearly(t: float) -> float:
-    """1 - t."""
+    """From 1 at t = 0 down to 0 at t = 1."""
     return 1 - t
 
 

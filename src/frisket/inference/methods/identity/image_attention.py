@@ -112,14 +112,12 @@ def compute_branch(
     Rows are computed by themselves: none reads another's tokens, mask or norm.
     """
     scale = adapter.scale_at(place.step)
-    if place.layer not in adapter.keys or scale == 0 or adapter.is_masked_out:
-        return None
-    kept = [index for index, own in enumerate(owners.positive) if own or _has_negative(adapter)]
-    if not kept:
+    rows = choose_rows(adapter, owners)
+    if place.layer not in adapter.keys or scale == 0 or adapter.is_masked_out or not rows:
         return None
     frames = len(call.query) // len(owners.positive)
-    query, output = (_take_rows(tensor, kept, frames) for tensor in (call.query, call.output))
-    tokens = torch.stack([_pick_tokens(adapter, owners, index) for index in kept])
+    query, output = (_take_rows(tensor, rows, frames) for tensor in (call.query, call.output))
+    tokens = torch.stack([_pick_tokens(adapter, owners, row) for row in rows])
     tokens = tokens.to(query.device, query.dtype)
     key, value = (
         project[place.layer](tokens).unflatten(-1, query.shape[-2:]).repeat_interleave(frames, 0)
@@ -128,25 +126,32 @@ def compute_branch(
     branch = adapter.attend(query, key, value, place).flatten(2)
     branch = branch if adapter.merge is None else adapter.merge(branch, output)
     if adapter.mask is not None:
-        samples = owners.samples[kept] if len(adapter.mask) > 1 else torch.zeros(len(kept)).long()
+        samples = owners.samples[rows] if len(adapter.mask) > 1 else torch.zeros(len(rows)).long()
         factors = lay_on_rows(adapter.mask, call.cells, samples, frames)
         branch = branch * factors.to(branch.device, branch.dtype)
-    branch = scale * branch
-    if len(kept) == len(owners.positive):
+    return _spread_rows(scale * branch, rows, len(owners.positive))
+
+
+def choose_rows(adapter: ImageAdapter, owners: RowOwners) -> list[int]:
+    """The rows of a call that the adapter has tokens for."""
+    positive = owners.positive
+    return [row for row, side in enumerate(positive) if side or adapter.negative is not None]
+
+
+def _spread_rows(branch: Tensor, rows: Sequence[int], count: int) -> Tensor:
+    """Back among all the rows of a call, with 0 in the others."""
+    if len(rows) == count:
         return branch
-    spread = branch.new_zeros(len(owners.positive), frames, *branch.shape[1:])
-    spread[kept] = branch.unflatten(0, (-1, frames))
+    frames = len(branch) // len(rows)
+    spread = branch.new_zeros(count, frames, *branch.shape[1:])
+    spread[list(rows)] = branch.unflatten(0, (-1, frames))
     return spread.flatten(0, 1)
 
 
-def _has_negative(adapter: ImageAdapter) -> bool:
-    return adapter.negative is not None
-
-
-def _take_rows(tensor: Tensor, kept: Sequence[int], frames: int) -> Tensor:
-    if len(kept) * frames == len(tensor):
+def _take_rows(tensor: Tensor, rows: Sequence[int], frames: int) -> Tensor:
+    if len(rows) * frames == len(tensor):
         return tensor
-    return tensor.unflatten(0, (-1, frames))[list(kept)].flatten(0, 1)
+    return tensor.unflatten(0, (-1, frames))[list(rows)].flatten(0, 1)
 
 
 def _pick_tokens(adapter: ImageAdapter, owners: RowOwners, index: int) -> Tensor:
@@ -206,11 +211,11 @@ class ImageAttention:
             negative=kwargs.get("negative_prompt_embeds"),
         )
         check_counts(self.adapters, len(specs))
-        with self.put_on(find_owners):
+        with self.attach_branches(find_owners):
             yield
 
     @contextmanager
-    def put_on(self, find_owners: Callable[[BranchCall], RowOwners]) -> Iterator[None]:
+    def attach_branches(self, find_owners: Callable[[BranchCall], RowOwners]) -> Iterator[None]:
         """The same around calls of the denoiser alone; `find_owners` says whose its rows are."""
         self.steps = StepCount()
         used = {name for adapter in self.adapters for name in adapter.keys}

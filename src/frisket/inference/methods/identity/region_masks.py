@@ -25,12 +25,12 @@ def resample_area(masks: Float[Tensor, "b f h w"], cells: Cells) -> Float[Tensor
     """
     if masks.ndim != 4:
         raise ValueError(f"masks are b f h w, got {tuple(masks.shape)}")
-    laid = masks.double()
+    resampled = masks.double()
     for axis, count in enumerate(cells, start=1):
-        if laid.shape[axis] != count:
-            weights = overlap_cells(laid.shape[axis], count).to(laid.device)
-            laid = (laid.movedim(axis, -1) @ weights.mT).movedim(-1, axis)
-    return laid.clamp(0, 1).float()
+        if resampled.shape[axis] != count:
+            weights = overlap_cells(resampled.shape[axis], count).to(resampled.device)
+            resampled = (resampled.movedim(axis, -1) @ weights.mT).movedim(-1, axis)
+    return resampled.clamp(0, 1).float()
 
 
 def lay_on_rows(
@@ -41,5 +41,5 @@ def lay_on_rows(
     `frames` > 1 where the frames of a sample are rows of their own, side by side; `cells` is then
     (1, height, width) and each row takes its frame's plane.
     """
-    laid = resample_area(masks, (frames * cells[0], *cells[1:]))[samples.to(masks.device)]
-    return laid.reshape(len(samples) * frames, -1, 1)
+    resampled = resample_area(masks, (frames * cells[0], *cells[1:]))[samples.to(masks.device)]
+    return resampled.reshape(len(samples) * frames, -1, 1)

@@ -46,9 +46,9 @@ def lay_on_prediction(
         return resample_area(masks, (1, height, width))
     if prediction.ndim != 3 or cells is None:
         raise ValueError(f"it is not known where the cells of {tuple(prediction.shape)} are")
-    laid = resample_area(masks, cells).flatten(1)
+    rows = resample_area(masks, cells).flatten(1)
     beyond = prediction.shape[1] - math.prod(cells)
-    return nn.functional.pad(laid, (0, beyond))[..., None]
+    return nn.functional.pad(rows, (0, beyond))[..., None]
 
 
 @dataclass(eq=False, slots=True)
