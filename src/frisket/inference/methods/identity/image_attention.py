@@ -41,8 +41,8 @@ Attend = Callable[[Tensor, Tensor, Tensor, LayerPlace], Tensor]
 
 def attend_plainly(query: Tensor, key: Tensor, value: Tensor, _: LayerPlace) -> Tensor:
     """Softmax attention, the same in every layer and step."""
-    turned = (tensor.transpose(1, 2) for tensor in (query, key, value))
-    return functional.scaled_dot_product_attention(*turned).transpose(1, 2)
+    query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,5 +69,5 @@ def replace_prediction(output: Any, prediction: Tensor) -> Any:
     if isinstance(output, tuple):
         return (prediction, *output[1:])
     if is_dataclass(output) and not isinstance(output, type):
-        return replace(output, sample=prediction)  # type: ignore[call-arg]
+        return replace(output, sample=prediction)
     raise ValueError(f"a {type(output).__name__} is no known output of a denoiser")
