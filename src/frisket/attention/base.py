@@ -51,18 +51,43 @@ class Projections:
 
 
 @dataclass(frozen=True, slots=True)
+class BranchCall:
+    """What a second attention beside a layer's own starts from, in one call.
+
+    `query` are the image's rows, after their norm and before any rotary embedding: a second set of
+    keys has no place in the picture. `output` is what the branch is added to: what attention gave
+    the same rows before the out projection, or, where it is added later (FLUX), the picture as the
+    block gave it. `cells`, `folded`, `timestep`, `prompt` and `samples` are those of `Projections`.
+    """
+
+    query: Float[Tensor, "b n heads d"]
+    output: Float[Tensor, "b n c"]
+    cells: tuple[int, int, int]
+    folded: bool = False
+    timestep: Tensor | None = None
+    prompt: Tensor | Sequence[Tensor] | None = None
+    samples: tuple[int, ...] | None = None
+
+
+# What a branch adds to `output`; None adds nothing and leaves the layer's tensors untouched.
+BranchUpdate = Callable[[BranchCall], Float[Tensor, "b n c"] | None]
+
+
+@dataclass(frozen=True, slots=True)
 class AttentionLayer:
     """One layer whose attention to the prompt can be read.
 
     `tap` puts hooks on `module` (none is left when the returned function was called) and hands over
     the projections of every forward pass, as they were computed: nothing is projected twice, so
-    that dropout draws and adapters are the model's own.
+    that dropout draws and adapters are the model's own. `add_branch` puts hooks on, in the same
+    way, that add to what the layer gave its image rows; None where the layer has no such place.
     """
 
     name: str  # of the module in the denoiser, for people: `layers` is matched with it
     module: nn.Module
     kind: Literal["cross", "joint"]
     tap: Callable[[Callable[[Projections], None]], Callable[[], None]]
+    add_branch: Callable[[BranchUpdate], Callable[[], None]] | None = None
 
 
 _SAMPLES: ContextVar[tuple[int, ...] | None] = ContextVar("samples", default=None)

@@ -6,7 +6,9 @@ from typing import Any
 from torch import nn
 
 from frisket.attention.base import AttentionLayer, Projections
+from frisket.families.shared.attention.branches import Branch, cut_patches, find_picture_cells
 from frisket.families.shared.attention.taps import AttentionCall, Tap, make_layer, split_heads
+from frisket.shapes import Cells
 
 
 def list_unet_layers(denoiser: nn.Module, *, folded: bool = False) -> tuple[AttentionLayer, ...]:
@@ -33,13 +35,19 @@ def list_unet_layers(denoiser: nn.Module, *, folded: bool = False) -> tuple[Atte
                     context=picture,
                 )
                 name = f"{part}.{path}.transformer_blocks.{index}.attn2"
-                layers.append(make_layer(name, "cross", tap))
+                branch = Branch(_find_unet_cells, folded=folded)
+                layers.append(make_layer(name, "cross", tap, branch))
     return tuple(layers)
 
 
-def _read_unet(attention: Any, folded: bool, call: AttentionCall) -> Projections:
-    """No norm, no rotary embedding; the grid is that of the picture handed to the transformer."""
+def _find_unet_cells(call: AttentionCall) -> Cells:
+    """The grid is that of the picture handed to the transformer."""
     height, width = call.context["hidden_states"].shape[-2:]
+    return 1, height, width
+
+
+def _read_unet(attention: Any, folded: bool, call: AttentionCall) -> Projections:
+    """No norm, no rotary embedding."""
     query, key, value = (
         split_heads(call.tensors[name], attention.heads) for name in ("to_q", "to_k", "to_v")
     )
@@ -49,7 +57,7 @@ def _read_unet(attention: Any, folded: bool, call: AttentionCall) -> Projections
         key=key,
         value=value,
         text=slice(0, key.shape[1]),
-        cells=(1, height, width),
+        cells=_find_unet_cells(call),
         present=None if mask is None else mask.bool(),
         image_output=call.tensors["> to_out.0"],
         folded=folded,
@@ -76,12 +84,12 @@ def list_wan_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
             read=partial(_read_wan, block.attn2, tuple(patch)),
             entries=("to_out.0",),
         )
-        layers.append(make_layer(f"blocks.{index}.attn2", "cross", tap))
+        branch = Branch(cut_patches(tuple(patch)), queries=("norm_q",))
+        layers.append(make_layer(f"blocks.{index}.attn2", "cross", tap, branch))
     return tuple(layers)
 
 
 def _read_wan(attention: Any, patch: tuple[int, int, int], call: AttentionCall) -> Projections:
-    frames, height, width = call.inputs["hidden_states"].shape[-3:]
     query, key, value = (
         split_heads(call.tensors[name], attention.heads) for name in ("norm_q", "norm_k", "to_v")
     )
@@ -91,7 +99,7 @@ def _read_wan(attention: Any, patch: tuple[int, int, int], call: AttentionCall) 
         key=key,
         value=value,
         text=slice(0, key.shape[1]),
-        cells=(frames // patch[0], height // patch[1], width // patch[2]),
+        cells=find_picture_cells(patch, call),
         image_output=call.tensors["> to_out.0"] if alone else None,
         timestep=call.inputs.get("timestep"),
         prompt=call.inputs.get("encoder_hidden_states"),

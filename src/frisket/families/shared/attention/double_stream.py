@@ -10,6 +10,7 @@ from diffusers.models.transformers.transformer_qwenimage import apply_rotary_emb
 from torch import Tensor, nn
 
 from frisket.attention.base import AttentionLayer, Projections
+from frisket.families.shared.attention.branches import Branch, cut_patches
 from frisket.families.shared.attention.taps import AttentionCall, Tap, make_layer, split_heads
 from frisket.shapes import Cells
 
@@ -26,6 +27,7 @@ def list_joint_layers(
     attention: str = "attn",
     outputs: tuple[str, ...] = (*IMAGE, *TEXT),
     entries: tuple[str, ...] = ("to_out.0", "to_add_out"),
+    branch: Branch | None = None,
 ) -> Iterator[AttentionLayer]:
     """The attention of each block in a list of the denoiser's.
 
@@ -44,7 +46,7 @@ def list_joint_layers(
             read=partial(read, module),
             entries=tuple(name for name in entries if name in names),
         )
-        yield make_layer(f"{blocks}.{index}.{attention}", "joint", tap)
+        yield make_layer(f"{blocks}.{index}.{attention}", "joint", tap, branch)
 
 
 def count_cells(ids: Tensor) -> Cells:
@@ -61,10 +63,18 @@ def count_cells(ids: Tensor) -> Cells:
     return 1, height, width
 
 
+def _find_flux_cells(call: AttentionCall) -> Cells:
+    return count_cells(call.inputs["img_ids"])
+
+
 def list_flux_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
-    """Joint layers `transformer_blocks.N.attn`, then those of `single_transformer_blocks`."""
+    """Joint layers `transformer_blocks.N.attn`, then those of `single_transformer_blocks`.
+
+    A branch joins the picture after its block, as XLabs' adapters do; single blocks have none.
+    """
+    branch = Branch(_find_flux_cells, queries=("norm_q",), stream=1)
     return (
-        *list_joint_layers(denoiser, "transformer_blocks", _read_flux),
+        *list_joint_layers(denoiser, "transformer_blocks", _read_flux, branch=branch),
         *list_joint_layers(
             denoiser, "single_transformer_blocks", _read_flux_single, outputs=IMAGE, entries=()
         ),
@@ -72,9 +82,13 @@ def list_flux_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
 
 
 def list_flux2_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
-    """As FLUX; its single blocks project queries, keys, values and the MLP in one layer."""
+    """As FLUX; its single blocks project queries, keys, values and the MLP in one layer.
+
+    A branch joins before the out projection: there is no public image adapter to agree with.
+    """
+    branch = Branch(_find_flux_cells, queries=("norm_q",))
     return (
-        *list_joint_layers(denoiser, "transformer_blocks", _read_flux),
+        *list_joint_layers(denoiser, "transformer_blocks", _read_flux, branch=branch),
         *list_joint_layers(
             denoiser,
             "single_transformer_blocks",
@@ -158,7 +172,10 @@ def list_sd3_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
     patch: Any = denoiser.config.patch_size  # type: ignore[union-attr]
     outputs = (*IMAGE, *TEXT, "to_q", "to_k", "add_q_proj", "add_k_proj")  # SD3.0 has no norms
     read = partial(_read_sd3, patch)
-    return tuple(list_joint_layers(denoiser, "transformer_blocks", read, outputs=outputs))
+    cells = cut_patches((1, patch, patch))
+    branch = Branch(cells, queries=("norm_q", "to_q"), heads_first=True)
+    layers = list_joint_layers(denoiser, "transformer_blocks", read, outputs=outputs, branch=branch)
+    return tuple(layers)
 
 
 def _read_sd3(patch: int, attention: Any, call: AttentionCall) -> Projections:
@@ -190,12 +207,17 @@ def _read_sd3(patch: int, attention: Any, call: AttentionCall) -> Projections:
 
 def list_qwen_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
     """`transformer_blocks.N.attn` of Qwen-Image and its edit models."""
-    return tuple(list_joint_layers(denoiser, "transformer_blocks", _read_qwen))
+    branch = Branch(_find_qwen_cells, queries=("norm_q",))
+    return tuple(list_joint_layers(denoiser, "transformer_blocks", _read_qwen, branch=branch))
+
+
+def _find_qwen_cells(call: AttentionCall) -> Cells:
+    return tuple(call.inputs["img_shapes"][0][0])
 
 
 def _read_qwen(attention: Any, call: AttentionCall) -> Projections:
     """Text, picture, reference pictures; text and pictures have rotary embeddings of their own."""
-    cells: Cells = tuple(call.inputs["img_shapes"][0][0])
+    cells = _find_qwen_cells(call)
     count = cells[0] * cells[1] * cells[2]
     of_image, of_text = call.arguments["image_rotary_emb"]
     query, image_key, value = (call.tensors[name] for name in IMAGE)

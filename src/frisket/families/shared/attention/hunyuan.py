@@ -9,6 +9,7 @@ from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor, nn
 
 from frisket.attention.base import AttentionLayer, Projections
+from frisket.families.shared.attention.branches import Branch, cut_patches
 from frisket.families.shared.attention.double_stream import IMAGE, TEXT, list_joint_layers
 from frisket.families.shared.attention.taps import AttentionCall, split_heads
 
@@ -18,8 +19,9 @@ PatchSize = tuple[int, int, int]
 def list_hunyuan_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
     """Joint layers `transformer_blocks.N.attn`, then those of `single_transformer_blocks`."""
     patch = _patch_of(denoiser)
+    read, branch = partial(_read_double, patch), _branch_of(denoiser)
     return (
-        *list_joint_layers(denoiser, "transformer_blocks", partial(_read_double, patch)),
+        *list_joint_layers(denoiser, "transformer_blocks", read, branch=branch),
         *list_joint_layers(
             denoiser,
             "single_transformer_blocks",
@@ -33,7 +35,13 @@ def list_hunyuan_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
 def list_hunyuan15_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
     """Joint layers `transformer_blocks.N.attn`, one a block, in the order of the forward."""
     read = partial(_read_15, _patch_of(denoiser))
-    return tuple(list_joint_layers(denoiser, "transformer_blocks", read))
+    branch = _branch_of(denoiser)
+    return tuple(list_joint_layers(denoiser, "transformer_blocks", read, branch=branch))
+
+
+def _branch_of(denoiser: nn.Module) -> Branch:
+    """Double blocks have a place for a second attention; single ones have none."""
+    return Branch(cut_patches(_patch_of(denoiser)), queries=("norm_q",))
 
 
 def _patch_of(denoiser: nn.Module) -> PatchSize:

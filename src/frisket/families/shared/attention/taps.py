@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from frisket.attention.base import AttentionLayer, Projections, get_samples
+from frisket.attention.base import AttentionLayer, BranchUpdate, Projections, get_samples
 from frisket.families.blocks import ON_BACKWARD
 
 Remove = Callable[[], None]
@@ -147,13 +147,19 @@ class TapHooks:
                 tensor.register_hook(lambda _: fetch())
 
 
-def make_layer(name: str, kind: Literal["cross", "joint"], tap: Tap) -> AttentionLayer:
-    """The layer that the contract asks for, of a tap."""
+def make_layer(
+    name: str,
+    kind: Literal["cross", "joint"],
+    tap: Tap,
+    branch: Callable[[Tap, str, BranchUpdate], Remove] | None = None,
+) -> AttentionLayer:
+    """The layer that the contract asks for, of a tap; `branch` says where one joins, if at all."""
 
     def tap_layer(report: Callable[[Projections], None]) -> Remove:
         return tap(name, report)
 
-    return AttentionLayer(name, tap.attention, kind, tap_layer)
+    add_branch = None if branch is None else partial(branch, tap, name)
+    return AttentionLayer(name, tap.attention, kind, tap_layer, add_branch)
 
 
 def bind_arguments(module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
