@@ -34,18 +34,20 @@ class EmptyPackages(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Answers for packages that the projections never call."""
 
     def find_spec(self, name, path=None, target=None):
+        """A specification of what is absent here."""
         if name.split(".")[0] in ABSENT:
             return importlib.machinery.ModuleSpec(name, self, is_package=True)
         return None
 
     def create_module(self, spec):
+        """An empty package whose every name is a mock."""
         module = ModuleType(spec.name)
         module.__path__ = []
-        module.__getattr__ = lambda name: MagicMock()
+        module.__getattr__ = lambda _: MagicMock()
         return module
 
     def exec_module(self, module):
-        pass
+        """Nothing to run."""
 
 
 def run_ip_adapter(modules, inputs):

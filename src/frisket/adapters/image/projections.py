@@ -7,7 +7,7 @@ samples, `m` tokens of the image encoder, `n` tokens made, `s` and `d` their wid
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class ImageProjection(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> Self:
+    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> "ImageProjection":
         """One of the sizes that the tensors of a file have, its weights still random."""
 
     def project_negative(
@@ -75,7 +75,7 @@ class PooledProjection(ImageProjection):
         self.norm = nn.LayerNorm(width)
 
     @classmethod
-    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> Self:
+    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> "PooledProjection":
         """One of the sizes of `proj.weight` and `norm.weight`."""
         rows, embedding = tensors["proj.weight"].shape
         width = len(tensors["norm.weight"])
@@ -105,7 +105,7 @@ class TokenwiseProjection(ImageProjection):
         )
 
     @classmethod
-    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> Self:
+    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> "TokenwiseProjection":
         """One of the sizes of `proj.2.weight`."""
         width, embedding = tensors["proj.2.weight"].shape
         return cls(embedding, width)
@@ -139,7 +139,7 @@ class ResamplerProjection(ImageProjection):
         self.layers = make_layers(hidden, depth, inner)
 
     @classmethod
-    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> Self:
+    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> "ResamplerProjection":
         """One of the sizes of the latents, the two projections and the first attention."""
         return cls(
             tensors["proj_in.weight"].shape[1],
@@ -187,7 +187,7 @@ class FaceProjection(ImageProjection):
         self.norm = nn.LayerNorm(width)
 
     @classmethod
-    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> Self:
+    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> "FaceProjection":
         """One of the sizes of the MLP and the norm (the portrait files have 16 tokens)."""
         hidden, embedding = tensors["proj.0.weight"].shape
         width = len(tensors["norm.weight"])
@@ -229,7 +229,7 @@ class FacePlusProjection(ImageProjection):
         self.perceiver_resampler = TokenResampler(width, states, width, depth)
 
     @classmethod
-    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> Self:
+    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> "FacePlusProjection":
         """One of the sizes of the MLP, the norm and the resampler, without shortcut."""
         hidden, embedding = tensors["proj.0.weight"].shape
         width = len(tensors["norm.weight"])

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -87,7 +86,7 @@ class TimedProjection(ImageProjection):
         self.time_embedding = TimeEmbedding(waves, hidden)
 
     @classmethod
-    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> Self:
+    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> "TimedProjection":
         """One of the sizes that a file has."""
         return cls(
             tensors["proj_in.weight"].shape[1],

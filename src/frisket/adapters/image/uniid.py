@@ -6,7 +6,6 @@ the paper and the authors' file layout; each loads its branch by `load_state_dic
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +43,7 @@ class UniIdTextProjection(nn.Module):
             self.add_module(f"text_resampler_{number}", resampler)
 
     @classmethod
-    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> Self:
+    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> "UniIdTextProjection":
         """One of the sizes that the tensors of a file have."""
         widths = (len(tensors["norm_1.weight"]), len(tensors["norm_2.weight"]))
         return cls(
@@ -131,7 +130,7 @@ class UniIdAdapterProjection(ImageProjection):
         self.adapter_resampler = UniIdResampler(hidden, sources, width, depth)
 
     @classmethod
-    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> Self:
+    def from_shapes(cls, tensors: Mapping[str, Tensor]) -> "UniIdAdapterProjection":
         """One of the sizes that the tensors of a file have."""
         start = "adapter_resampler."
         shallow, deep = (
