@@ -1,6 +1,7 @@
 """Tiny projections, their weights and inputs: what our modules and the authors' are both given."""
 
 import hashlib
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -42,21 +43,29 @@ def randomise(module: nn.Module, name: str) -> nn.Module:
     return module.eval()
 
 
+BUILDERS = {
+    "base": lambda: PooledProjection(CLIP, WIDTH),
+    "plus": lambda: ResamplerProjection(CLIP, WIDTH, tokens=8, hidden=64, inner=128),
+    "full": lambda: TokenwiseProjection(CLIP, WIDTH),
+    "faceid": lambda: FaceProjection(FACE, WIDTH),
+    "faceid-plus": lambda: FacePlusProjection(FACE, WIDTH, states=CLIP),
+    "faceid-plusv2": lambda: FacePlusProjection(FACE, WIDTH, states=CLIP, shortcut=True),
+    "instantid": lambda: FaceResamplerProjection(FACE, WIDTH, hidden=64, inner=128),
+    "xlabs-flux": lambda: PooledProjection(CLIP, WIDTH),
+    "instantx-sd3": lambda: TimedProjection(CLIP, WIDTH, tokens=8, hidden=64, inner=128, waves=32),
+    "uniid-text": lambda: UniIdTextProjection((64, 128)),
+    "uniid-adapter": lambda: UniIdAdapterProjection(WIDTH, tokens=5, hidden=64),
+}
+
+
+@cache
+def build_projection(kind: str) -> nn.Module:
+    """One of a kind; nobody may change its weights."""
+    return randomise(BUILDERS[kind](), kind.removesuffix("v2"))
+
+
 def build_projections() -> dict[str, nn.Module]:
-    modules = {
-        "base": PooledProjection(CLIP, WIDTH),
-        "plus": ResamplerProjection(CLIP, WIDTH, tokens=8, hidden=64, inner=128),
-        "full": TokenwiseProjection(CLIP, WIDTH),
-        "faceid": FaceProjection(FACE, WIDTH),
-        "faceid-plus": FacePlusProjection(FACE, WIDTH, states=CLIP),
-        "faceid-plusv2": FacePlusProjection(FACE, WIDTH, states=CLIP, shortcut=True),
-        "instantid": FaceResamplerProjection(FACE, WIDTH, hidden=64, inner=128),
-        "xlabs-flux": PooledProjection(CLIP, WIDTH),
-        "instantx-sd3": TimedProjection(CLIP, WIDTH, tokens=8, hidden=64, inner=128, waves=32),
-        "uniid-text": UniIdTextProjection((64, 128)),
-        "uniid-adapter": UniIdAdapterProjection(WIDTH, tokens=5, hidden=64),
-    }
-    return {kind: randomise(module, kind.removesuffix("v2")) for kind, module in modules.items()}
+    return {kind: build_projection(kind) for kind in BUILDERS}
 
 
 def draw_inputs() -> dict[str, Tensor]:
@@ -116,5 +125,5 @@ def build_layers(kind: str, layers: dict[int, int] | None = None) -> dict[str, T
 
 
 def build_file(kind: str) -> ImageAdapterFile:
-    projection = build_projections()[kind].state_dict()
+    projection = build_projection(kind).state_dict()
     return recognise(projection, build_layers(kind), kind=kind)

@@ -43,7 +43,7 @@ def test_what_is_written_is_read_bit_for_bit(tmp_path, kind, suffix):
 @pytest.mark.parametrize("kind", BRANCHES)
 def test_a_branch_of_uniid_goes_round(tmp_path, kind):
     branch = replace(scene.build_file(kind), config={"seed": 3})
-    folder = tmp_path / kind.replace("uniid-", "").join(["", "_branch"])
+    folder = tmp_path / f"{kind.removeprefix('uniid-')}_branch"
     write_image_adapter(folder, branch)
     back = read_image_adapter(folder)
     assert_same(back, branch)

@@ -60,7 +60,7 @@ def test_the_zero_image_is_the_unconditional_row_of_those_that_read_clips_tokens
     torch.testing.assert_close(tokens, PEER["faceid-plus/negative"], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("kind", list(scene.build_projections()))
+@pytest.mark.parametrize("kind", list(scene.BUILDERS))
 def test_rows_of_a_batch_do_not_touch(projections, kind):
     def turn(value):
         return [turn(part) for part in value] if isinstance(value, list) else value.flip(0)

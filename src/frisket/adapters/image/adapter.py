@@ -1,6 +1,7 @@
 """An image adapter as modules: what is trained, and what goes back into the public layout."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 

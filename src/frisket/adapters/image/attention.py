@@ -1,6 +1,7 @@
 """Keys and values of image tokens: the layers beside the text's, in the public numbering."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +76,7 @@ class KeyValues(nn.ModuleDict):
         with torch.no_grad():
             for number, tensors in weights.items():
                 layer = self[str(number)]
+                assert isinstance(layer, KeyValue)
                 for linear, weight in zip((layer.to_k_ip, layer.to_v_ip), tensors, strict=True):
                     _copy_weight(number, linear, weight)
 
@@ -90,7 +92,7 @@ def _copy_weight(number: int, linear: nn.Linear, weight: Tensor) -> None:
         linear.bias.zero_()
 
 
-def read_text_weights(model: nn.Module) -> dict[int, tuple[Tensor, Tensor]]:
+def read_text_weights(model: Any) -> dict[int, tuple[Tensor, Tensor]]:
     """The text's key and value weights of a UNet's cross-attentions, by public number.
 
     `model` has `attn_processors`, as diffusers' UNets have. Raises as `number_attentions`.
@@ -104,7 +106,7 @@ def read_text_weights(model: nn.Module) -> dict[int, tuple[Tensor, Tensor]]:
     return weights
 
 
-def make_key_values(model: nn.Module) -> KeyValues:
+def make_key_values(model: Any) -> KeyValues:
     """Projections for a UNet's cross-attentions that begin as copies of the text's own."""
     weights = read_text_weights(model)
     if not weights:
