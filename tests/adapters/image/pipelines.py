@@ -31,7 +31,7 @@ def build_pipeline(unet: UNet2DConditionModel) -> StableDiffusionPipeline:
         text_encoder=None,
         tokenizer=None,
         unet=unet,
-        scheduler=DDIMScheduler(),
+        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
