@@ -20,7 +20,7 @@ UNET_KINDS = ("base", "plus", "full", "faceid", "faceid-plus", "faceid-plusv2", 
 def adapters():
     unet = pipelines.build_unet()
     return {
-        kind: ImageAdapter.for_model(kind, copy.deepcopy(scene.build_projection(kind)), unet)
+        kind: ImageAdapter.start_for_model(kind, copy.deepcopy(scene.build_projection(kind)), unet)
         for kind in UNET_KINDS
     }
 
@@ -58,7 +58,7 @@ def test_the_stock_pipeline_loads_what_we_write(tmp_path, adapters, kind, suffix
 
 def test_a_faceid_lora_goes_into_the_stock_pipeline(tmp_path):
     unet = pipelines.build_unet()
-    adapter = ImageAdapter.for_model(
+    adapter = ImageAdapter.start_for_model(
         "faceid", copy.deepcopy(scene.build_projection("faceid")), unet
     )
     for number in range(8):
@@ -140,7 +140,7 @@ def test_keys_and_values_begin_as_the_texts():
 
 
 def test_a_step_of_training_reaches_the_adapter_and_its_file():
-    adapter = ImageAdapter.for_model(
+    adapter = ImageAdapter.start_for_model(
         "faceid", copy.deepcopy(scene.build_projection("faceid")), pipelines.build_unet()
     )
     before = adapter.to_file()

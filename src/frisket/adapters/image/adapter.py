@@ -1,7 +1,6 @@
 """An image adapter as modules: what is trained, and what goes back into the public layout."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -35,7 +34,7 @@ class ImageAdapter(nn.Module):
         return cls(file.kind, file.build_projection(), file.build_layers(), file.loras)
 
     @classmethod
-    def for_model(
+    def start_for_model(
         cls, kind: ImageAdapterKind, projection: nn.Module, model: nn.Module
     ) -> "ImageAdapter":
         """A new adapter for a UNet: keys and values begin as the text's, as the authors train it.

@@ -2,9 +2,8 @@
 
 from typing import Literal
 
+from jaxtyping import Float
 from torch import Tensor
-
-from frisket.shapes import Float
 
 EmbeddingForm = Literal["raw", "unit"]
 BORDER = 1.5  # length of an embedding: those of length one are below, raw ones (about 20) above

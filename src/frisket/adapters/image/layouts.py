@@ -259,26 +259,31 @@ def _compare_shapes(what: str, wanted: Mapping[str, Tensor], tensors: Mapping[st
 
 def _check_layers(kind: ImageAdapterKind, layers: Mapping[str, Tensor]) -> tuple[int, ...]:
     """Numbers of the attention layers; AdapterMismatch for a name or number out of place."""
-    numbering = LAYOUTS[kind].numbering
     pattern = _SD3 if kind == "instantx-sd3" else _KEY_VALUE
     matches = {key: pattern.fullmatch(key) for key in layers}
     if odd := next((key for key, match in matches.items() if match is None), None):
         raise AdapterMismatch(f"its attention has {odd}, which no file of {kind} has")
     numbers = tuple(sorted({int(match[1]) for match in matches.values() if match}))
-    wanted = tuple(range(1, 2 * len(numbers), 2) if numbering == "odd" else range(len(numbers)))
-    if not numbers and numbering != "none":
-        raise AdapterMismatch(f"it has no keys and values, which every {kind} has")
-    if numbers != wanted or (numbers and numbering == "none"):
-        raise AdapterMismatch(
-            f"its attention layers are numbered {_shorten(numbers)}, where {kind} has"
-            f" {_shorten(wanted) if numbering != 'none' else 'none'}"
-        )
-    ends = {key.split(".", 1)[1] for key in layers}
+    _check_numbers(kind, numbers)
+    ends = {key.split(".", 1)[1] for key in layers} | {"to_k_ip.weight", "to_v_ip.weight"}
     for number in numbers:
-        for end in sorted(ends | ({"to_k_ip.weight", "to_v_ip.weight"} if numbers else set())):
+        for end in sorted(ends):
             if f"{number}.{end}" not in layers:
                 raise AdapterMismatch(f"its attention layer {number} lacks {number}.{end}")
     return numbers
+
+
+def _check_numbers(kind: ImageAdapterKind, numbers: tuple[int, ...]) -> None:
+    numbering = LAYOUTS[kind].numbering
+    count = 0 if numbering == "none" else len(numbers)
+    if not numbers and numbering != "none":
+        raise AdapterMismatch(f"it has no keys and values, which every {kind} has")
+    public_numbers = tuple(range(1, 2 * count, 2) if numbering == "odd" else range(count))
+    if numbers != public_numbers:
+        raise AdapterMismatch(
+            f"its attention layers are numbered {_shorten(numbers)}, where {kind} has"
+            f" {_shorten(public_numbers)}"
+        )
 
 
 def _check_widths(

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from frisket.adapters.spec import AdapterMismatch
-from frisket.shapes import Float
 
 HEAD = 64  # channels of a head: a constant of the format, no tensor says it
 EXPANSION = 4  # of the feed-forward part, times the width

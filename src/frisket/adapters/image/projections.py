@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from frisket.adapters.image.perceiver import TokenResampler, count_layers, make_layers, read_through
-from frisket.shapes import Float
 
 Negative = Literal["zeros", "zero image"]
 Embedding = Tensor | Sequence[Tensor]  # several where a projection reads several feature maps
@@ -92,7 +92,7 @@ class TokenwiseProjection(ImageProjection):
     Of the public file (full-face) those are 257 tokens, the class token included.
     """
 
-    negative = "zero image"
+    negative: ClassVar[Negative] = "zero image"
 
     def __init__(self, embedding: int, width: int, tokens: int = 257) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class TokenwiseProjection(ImageProjection):
 class ResamplerProjection(ImageProjection):
     """IP-Adapter plus: a perceiver with latents of its own reads the tokens of CLIP."""
 
-    negative = "zero image"
+    negative: ClassVar[Negative] = "zero image"
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class FaceResamplerProjection(ResamplerProjection):
     Its unconditional row is an embedding of zeros (arXiv 2401.07519, and the authors' pipeline).
     """
 
-    negative = "zeros"
+    negative: ClassVar[Negative] = "zeros"
 
     def forward(
         self, face: Float[Tensor, "b s"] | Float[Tensor, "b m s"]
@@ -206,7 +206,7 @@ class FacePlusProjection(ImageProjection):
     and the zero image in place of the crop.
     """
 
-    negative = "zero image"
+    negative: ClassVar[Negative] = "zero image"
 
     def __init__(
         self,

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from frisket.adapters.image.perceiver import PerceiverAttention, count_layers, make_feed_forward
 from frisket.adapters.image.projections import Embedding, ImageProjection, make_zeros
-from frisket.shapes import Float, PerSample
+from frisket.shapes import PerSample
 
 LONGEST_PERIOD = 10_000
 

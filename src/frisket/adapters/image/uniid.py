@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from frisket.adapters.image.perceiver import TokenResampler, count_layers, make_layers, read_through
 from frisket.adapters.image.projections import ImageProjection
 from frisket.adapters.spec import AdapterMismatch
-from frisket.shapes import Float
 
 GRID = 16  # cells a side that the earlier feature maps are resized to
 DEEP, SHALLOW = 1, 0  # places of the two inputs' projections in the file
@@ -58,13 +58,13 @@ class UniIdTextProjection(nn.Module):
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n e"]]:
         """Tokens for the first text encoder and for the second."""
         cells = deep.flatten(2).transpose(1, 2)
-        made = []
+        branch_tokens = []
         for number, width in enumerate(self.widths, 1):
             words = self.get_submodule(f"proj_{number}")(face)
             words = words.unflatten(-1, (self.tokens, width))
             words = self.get_submodule(f"norm_{number}")(words)
-            made.append(self.get_submodule(f"text_resampler_{number}")(words, cells))
-        return made[0], made[1]
+            branch_tokens.append(self.get_submodule(f"text_resampler_{number}")(words, cells))
+        return branch_tokens[0], branch_tokens[1]
 
 
 class _FaceWords(nn.Module):
