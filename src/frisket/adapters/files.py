@@ -67,7 +67,7 @@ def tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as opened:
             for key in shapes:
-                values[key] = _check_tensor(path, key, opened.get_tensor(key))
+                values[key] = check_tensor(path, key, opened.get_tensor(key))
     except (AdapterMismatch, MemoryError):
         raise
     except Exception as error:
@@ -86,7 +86,8 @@ def _check_keys(path: Path, keys: list[str]) -> None:
         )
 
 
-def _check_tensor(path: Path, key: str, value: Tensor) -> Tensor:
+def check_tensor(path: Path, key: str, value: Tensor) -> Tensor:
+    """A tensor of an adapter's file, float8 as float32; AdapterMismatch where it is none."""
     if value.is_floating_point():
         value = value if value.dtype in FLOATS else value.float()
         if not bool(torch.isfinite(value).all()):

@@ -1,0 +1,1 @@
+"""Image adapters: what turns an embedding into tokens, their attention weights, their files."""

@@ -1,0 +1,51 @@
+"""An image adapter as modules: what is trained, and what goes back into the public layout."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from frisket.adapters.image.attention import KeyValues, make_key_values
+from frisket.adapters.image.layouts import ImageAdapterFile, ImageAdapterKind, recognise
+
+
+class ImageAdapter(nn.Module):
+    """A projection and the keys and values of its tokens.
+
+    The names of its parameters are those of a public `.safetensors`: `image_proj.*` and
+    `ip_adapter.{number}.to_k_ip.weight`. FaceID's LoRA is carried along, not trained here.
+    """
+
+    def __init__(
+        self,
+        kind: ImageAdapterKind,
+        projection: nn.Module,
+        layers: KeyValues,
+        loras: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.image_proj = projection
+        self.ip_adapter = layers
+        self.loras = dict(loras or {})
+
+    @classmethod
+    def from_file(cls, file: ImageAdapterFile) -> "ImageAdapter":
+        """An adapter with the weights of a file; raises as `ImageAdapterFile.build_layers`."""
+        return cls(file.kind, file.build_projection(), file.build_layers(), file.loras)
+
+    @classmethod
+    def start_for_model(
+        cls, kind: ImageAdapterKind, projection: nn.Module, model: nn.Module
+    ) -> "ImageAdapter":
+        """A new adapter for a UNet: keys and values begin as the text's, as the authors train it.
+
+        Raises as `frisket.adapters.image.attention.make_key_values`.
+        """
+        return cls(kind, projection, make_key_values(model))
+
+    def to_file(self) -> ImageAdapterFile:
+        """Copies of its weights, to be written; AdapterMismatch where the parts do not fit."""
+        projection = {key: value.clone() for key, value in self.image_proj.state_dict().items()}
+        layers = {**self.ip_adapter.state_dict(), **self.loras}
+        layers = {key: value.clone() for key, value in layers.items()}
+        return recognise(projection, layers, kind=self.kind)
