@@ -1,0 +1,1 @@
+"""Methods that `frisket generate --method` takes: a file each, named as the method is."""
