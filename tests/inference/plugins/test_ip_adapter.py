@@ -106,7 +106,9 @@ def load_transformer(path: Path) -> Callable[[Any], dict[str, Any]]:
         if file.kind == "xlabs-flux":
             pipeline.transformer._load_ip_adapter_weights([state])
             pipeline.set_ip_adapter_scale(SCALE)
-            return {"ip_adapter_image_embeds": [encoder(pixels).image_embeds[None]]}
+            embeddings = encoder(pixels).image_embeds[None]
+            unused = {"negative_ip_adapter_image_embeds": [embeddings]}  # no guidance in the batch
+            return {"ip_adapter_image_embeds": [embeddings], **unused}
         pipeline.transformer._load_ip_adapter_weights(state)
         pipeline.set_ip_adapter_scale(SCALE)
         states = encoder(pixels, output_hidden_states=True).hidden_states[-2]
