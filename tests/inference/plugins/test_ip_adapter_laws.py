@@ -226,7 +226,7 @@ def test_one_of_ours_runs_on_a_family_without_public_files(
 ) -> None:
     family, parts = scene.load_family(name), scene.build_parts(name, variant)
     parts.denoiser = parts.denoiser.bfloat16() if name == "wan" else parts.denoiser  # type: ignore[union-attr]
-    spec = scene.make_spec(family, variant, steps=1)
+    spec = scene.make_spec(family, variant)
     (bare,) = scene.draw_clips(family, parts, [spec])
     file = scene.write_file(tmp_path, scene.build_file(kind, family, parts.denoiser, own=True))
     plugin = "faceid" if kind in scene.FACES else "ip_adapter"
