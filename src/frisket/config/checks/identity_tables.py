@@ -22,6 +22,7 @@ def list_identity_problems(config: Config) -> Iterator[tuple[Key, str]]:
     if not config.identity:
         return
     from frisket.faces.base import EMBEDDERS  # noqa: PLC0415 - torch, only when asked for
+    from frisket.faces.detect import DETECTORS  # noqa: PLC0415 - the same
     from frisket.inference.methods.plugin import METHODS  # noqa: PLC0415 - the same
 
     for number, table in enumerate(config.identity):
@@ -30,9 +31,10 @@ def list_identity_problems(config: Config) -> Iterator[tuple[Key, str]]:
             hint = or_all(table.method, known)
             yield (*key, "method"), f"no method is named {table.method!r}{hint}"
             continue
-        if table.embedder and table.embedder not in (known := EMBEDDERS.names()):
-            hint = or_all(table.embedder, known)
-            yield (*key, "embedder"), f"no face embedder is named {table.embedder!r}{hint}"
+        for field, shelf in (("embedder", EMBEDDERS), ("detector", DETECTORS)):
+            name, known = getattr(table, field), shelf.names()
+            if name and name not in known:
+                yield (*key, field), f"no face {field} is named {name!r}{or_all(name, known)}"
         if table.strict and table.mask is None:
             yield (
                 (*key, "strict"),

@@ -28,13 +28,14 @@ class Identity(Section):
     encoder: Path | None = None
     """Folder of the image encoder, for methods that have one."""
     embedder: str = ""
-    """The network that embeds faces (`frisket methods` lists them); a non-commercial one is never
-    taken unless it is named."""
+    """The network that embeds faces (`frisket methods` lists them). One whose weights are for
+    non-commercial use is taken only where it is named; empty takes one that is free."""
     embedder_source: Path | None = None
     """Its file or folder."""
-    detector: Path | None = None
-    """What finds faces: a folder or file of its weights, or a .json of key points by picture; empty
-    takes `embedder_source`."""
+    detector: str = ""
+    """What finds faces (`frisket methods` lists them); empty as with `embedder`."""
+    detector_source: Path | None = None
+    """Its file or folder."""
     scale: Strength = 1.0
     """How strongly it acts; 0 is the base model."""
     mask: Path | None = None

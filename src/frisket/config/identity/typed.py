@@ -38,8 +38,12 @@ class MethodOptions(Section):
         tuple[str, ...], option("--embedder-source", metavar="PATH")
     ] = ()
     """Its file or folder, in turn; one is for all."""
-    detectors: Annotated[tuple[str, ...], option("--detector", metavar="PATH")] = ()
-    """What finds faces, in turn; one is for all. By default --embedder-source."""
+    detectors: Annotated[tuple[str, ...], option("--detector")] = ()
+    """What finds faces, in turn; one is for all."""
+    detector_sources: Annotated[
+        tuple[str, ...], option("--detector-source", metavar="PATH")
+    ] = ()
+    """Its file or folder, in turn; one is for all."""
     scales: Annotated[tuple[float, ...], option("--method-scale")] = ()
     """Strength of each --method in turn; 1."""
     masks: Annotated[tuple[str, ...], option("--method-mask", metavar="FILE")] = ()
@@ -53,7 +57,10 @@ class MethodOptions(Section):
 
 
 # Options of which one value is for every method; of the others each has its own.
-SHARED = ("sources", "encoders", "embedders", "embedder_sources", "detectors")
+SHARED = (
+    *("sources", "encoders", "embedders", "embedder_sources"),
+    *("detectors", "detector_sources"),
+)
 FIELDS = {  # of MethodOptions, in turn, to the key of a table
     "sources": "source",
     "likes": "like",
@@ -62,6 +69,7 @@ FIELDS = {  # of MethodOptions, in turn, to the key of a table
     "embedders": "embedder",
     "embedder_sources": "embedder_source",
     "detectors": "detector",
+    "detector_sources": "detector_source",
     "scales": "scale",
     "masks": "mask",
 }
@@ -100,7 +108,7 @@ def pair_methods(typed: MethodOptions) -> tuple[dict[str, Any], ...]:
 
 
 def _is_path(key: str) -> bool:
-    return key not in ("scale", "embedder")
+    return key not in ("scale", "embedder", "detector")
 
 
 def _read_path(value: str | Path) -> Path:
