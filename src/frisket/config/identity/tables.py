@@ -16,7 +16,7 @@ class Identity(Section):
     method: str
     """Which one: ip_adapter, instantid, ... (`frisket methods` lists them)."""
     source: Path
-    """File or folder with the method's weights."""
+    """File or folder with the method's weights (--method-source)."""
     faces: Annotated[tuple[Path, ...], Field(min_length=1)]
     """Pictures of one person or thing; of several the method takes the mean."""
     like: Path | None = None

@@ -1,12 +1,17 @@
 """Methods on a command line: options that count by method, and the tables they come to."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from pydantic import ValidationError
+
 from frisket.config.command_options import option
 from frisket.config.data import Section
-from frisket.config.provenance import ConfigError
+from frisket.config.error_messages import explain
+from frisket.config.provenance import ConfigError, Origin
+from frisket.config.tree import Config
 from frisket.disk.untrusted import BadText, cut, parse_toml
 from frisket.media.paths import expand_home
 
@@ -34,15 +39,11 @@ class MethodOptions(Section):
     """Image encoder of each --method in turn; one is for all."""
     embedders: Annotated[tuple[str, ...], option("--embedder")] = ()
     """Network that embeds faces, of each --method in turn; one is for all."""
-    embedder_sources: Annotated[
-        tuple[str, ...], option("--embedder-source", metavar="PATH")
-    ] = ()
+    embedder_sources: Annotated[tuple[str, ...], option("--embedder-source", metavar="PATH")] = ()
     """Its file or folder, in turn; one is for all."""
     detectors: Annotated[tuple[str, ...], option("--detector")] = ()
     """What finds faces, in turn; one is for all."""
-    detector_sources: Annotated[
-        tuple[str, ...], option("--detector-source", metavar="PATH")
-    ] = ()
+    detector_sources: Annotated[tuple[str, ...], option("--detector-source", metavar="PATH")] = ()
     """Its file or folder, in turn; one is for all."""
     scales: Annotated[tuple[float, ...], option("--method-scale")] = ()
     """Strength of each --method in turn; 1."""
@@ -105,6 +106,27 @@ def pair_methods(typed: MethodOptions) -> tuple[dict[str, Any], ...]:
         table["options"] = options
         table["strict"] = typed.strict
     return tuple(tables)
+
+
+def lay_methods(typed: MethodOptions, config: Config, origin: Origin) -> tuple[Config, Origin]:
+    """The config with the methods that were typed in place of its tables, and where they stood.
+
+    As they are where none was typed. ConfigError as `pair_methods`, and for values that a table
+    cannot have, by the option.
+    """
+    tables = pair_methods(typed)
+    if not tables:
+        return config, origin
+    texts = {
+        ("identity", number): f"--method {table['method']}" for number, table in enumerate(tables)
+    }
+    typed_origin = replace(origin, options={**origin.options, **texts})
+    tree = {"identity": list(tables)}
+    try:
+        checked = Config.model_validate(tree)
+    except ValidationError as error:
+        raise explain(error, tree, typed_origin) from error
+    return config.model_copy(update={"identity": checked.identity}), typed_origin
 
 
 def _is_path(key: str) -> bool:
@@ -196,5 +218,3 @@ def _read_value(text: str) -> Any:
         return parse_toml(f"value = {text}")["value"]
     except BadText:
         return text
-
-

@@ -1,21 +1,21 @@
 """Reference pictures, with the face in them found, chosen and embedded."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from frisket.config.identity.tables import Identity
 from frisket.config.load import ConfigError
-from frisket.faces.base import EMBEDDERS, Embedder
+from frisket.faces.base import EMBEDDERS, Embedder, EmbedderPlugin
 from frisket.faces.choose import choose_face
 from frisket.faces.detect import (
     DETECTORS,
     DetectedFace,
+    DetectorPlugin,
     FaceDetector,
     describe_faces,
     find_faces,
@@ -30,17 +30,7 @@ log = logging.getLogger(__name__)
 DEVICE = "cpu"  # a few pictures, before the denoiser; the same numbers whatever the card
 
 
-class FacePlugin(Protocol):
-    """What plugins of embedders and detectors have alike."""
-
-    summary: str
-    licence: Licence
-    commercial: bool
-    files: str
-    load: Callable[[str, str], Any]
-
-
-P = TypeVar("P", bound=FacePlugin)
+FaceShelf = Shelf[EmbedderPlugin] | Shelf[DetectorPlugin]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +93,7 @@ class FaceReader:
             self.warned.add(licence.warning)
             log.warning("%s", licence.warning)
 
-    def _open(self, shelf: Shelf[P], kind: str, name: str, source: str) -> Any:
+    def _open(self, shelf: FaceShelf, kind: str, name: str, source: str) -> Any:
         name = name or find_free(shelf, kind)
         if (kind, name, source) not in self.loaded:
             plugin = shelf.load(name)
@@ -147,9 +137,7 @@ class FaceReader:
         return face
 
 
-def _join(
-    path: Path, frame: UInt8[Tensor, "H W 3"], face: DetectedFace, count: int
-) -> ChosenFace:
+def _join(path: Path, frame: UInt8[Tensor, "H W 3"], face: DetectedFace, count: int) -> ChosenFace:
     box = (face.box.left, face.box.top, face.box.right, face.box.bottom)
     return ChosenFace(ReferencePicture(path, frame, face.description, face.keypoints), count, box)
 
@@ -163,7 +151,7 @@ def read_frame(path: Path) -> UInt8[Tensor, "H W 3"]:
     return decode(path, [0])[0]
 
 
-def find_free(shelf: Shelf[P], kind: str) -> str:
+def find_free(shelf: FaceShelf, kind: str) -> str:
     """The plugin that is taken where none is named: free for any use, and made for photographs.
 
     Those that bring their own weights know drawn people alone. ConfigError names all there are.
