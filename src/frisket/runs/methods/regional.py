@@ -13,7 +13,7 @@ from frisket.inference.sample_specs import SampleSpec
 from frisket.masks.coverage import to_latent
 from frisket.masks.read import WHOLE, read
 from frisket.media.frames import probe
-from frisket.media.geometry import Geometry
+from frisket.media.geometry import Geometry, MaskMismatch
 from frisket.runs.sampling.sampler import files_of
 from frisket.runs.sampling.whole_models import is_model
 from frisket.shapes import Weights
@@ -95,7 +95,10 @@ def lay_mask(
             )
         picks = tuple(range(frames)) if media.frames > 1 else (0,) * frames
         plane = read({WHOLE: path}, clip=media, alpha=False, picks=picks, regions=("place",))
-        cut = Geometry((height, width), (height, width), picks).plane(plane["place"])
+        try:
+            cut = Geometry((height, width), (height, width), picks).plane(plane["place"])
+        except MaskMismatch as error:
+            raise ConfigError(f"{path} ({option}): {error}") from error
         planes[grid.cells(frames, height, width)] = to_latent(cut[None], grid)[None]
     if len({size[1:] for size in planes}) != len(planes):
         raise ConfigError(f"{path}: one mask ({option}) is for clips of one length a size")
