@@ -45,15 +45,17 @@ class ScrfdNetwork:
         """
         side = side if self.free and side else self.side
         blob, scale = resize_letterbox(picture, side)
-        kept: list[ScrfdFace] = []
-        for edges, sure, points in decode_faces(run_session(self.session, blob), side, score):
+        kept_faces: list[ScrfdFace] = []
+        for edges, face_score, points in decode_faces(run_session(self.session, blob), side, score):
             left, top, right, bottom = (edges * np.tile(scale, 2)).tolist()
             keypoints = None if points is None else (points * scale).astype(np.float32)
-            face = ScrfdFace((left, top, right, bottom), sure, keypoints)
-            is_twice = any(measure_overlap(face.edges, other.edges) > overlap for other in kept)
+            face = ScrfdFace((left, top, right, bottom), face_score, keypoints)
+            is_twice = any(
+                measure_overlap(face.edges, other.edges) > overlap for other in kept_faces
+            )
             if _is_inside(face.edges, *picture.shape[:2]) and not is_twice:
-                kept.append(face)
-        return kept
+                kept_faces.append(face)
+        return kept_faces
 
 
 def open_scrfd(file: Path, device: str, reader: str) -> ScrfdNetwork:
@@ -108,12 +110,12 @@ def decode_faces(
     return sorted(faces, key=lambda face: -face[1])
 
 
-def measure_overlap(edges: Sequence[float], others: Sequence[float]) -> float:
+def measure_overlap(edges: Sequence[float], other_edges: Sequence[float]) -> float:
     """Intersection over union of two boxes (left, top, right, bottom), 0 to 1."""
-    wide = min(edges[2], others[2]) - max(edges[0], others[0])
-    high = min(edges[3], others[3]) - max(edges[1], others[1])
+    wide = min(edges[2], other_edges[2]) - max(edges[0], other_edges[0])
+    high = min(edges[3], other_edges[3]) - max(edges[1], other_edges[1])
     shared = max(wide, 0.0) * max(high, 0.0)
-    union = _measure_area(edges) + _measure_area(others) - shared
+    union = _measure_area(edges) + _measure_area(other_edges) - shared
     return shared / union if union > 0 else 0.0
 
 

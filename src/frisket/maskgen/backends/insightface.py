@@ -62,17 +62,17 @@ class InsightFace:
         faces = [self._describe_face(picture, candidate) for candidate in candidates]
         return sorted(faces, key=lambda face: -face.box.area)
 
-    def _describe_face(self, picture: NDArray[np.uint8], found: ScrfdFace) -> Face:
-        whole = Box(*found.edges, score=found.score)
-        box = whole.within(*picture.shape[:2]) or whole
-        if found.points is None:
+    def _describe_face(self, picture: NDArray[np.uint8], candidate: ScrfdFace) -> Face:
+        whole_box = Box(*candidate.edges, score=candidate.score)
+        box = whole_box.within(*picture.shape[:2]) or whole_box
+        if candidate.points is None:
             return Face(box)
         embedding = None
         if self.recogniser is not None:
-            face = normalise_levels(align_face(picture, found.points), 127.5)
+            face = normalise_levels(align_face(picture, candidate.points), 127.5)
             embedding = torch.from_numpy(run_session(self.recogniser, face)[0].flatten())
             embedding = embedding / embedding.norm().clamp(min=1e-12)
-        return Face(box, torch.from_numpy(found.points), embedding)
+        return Face(box, torch.from_numpy(candidate.points), embedding)
 
 
 def align_face(picture: NDArray[np.uint8], keypoints: NDArray[np.float32]) -> NDArray[np.uint8]:
