@@ -48,7 +48,7 @@ def test_lengths_of_embeddings_do_not_matter(seed, factor):
     assert score.cosines == pytest.approx(other.cosines, abs=1e-5)
     assert score.copying.nearest == pytest.approx(other.copying.nearest, abs=1e-5)
     assert score.spread == pytest.approx(other.spread, abs=1e-5)
-    assert (score.found, score.right) == (other.found, other.right)
+    assert (score.detected, score.right) == (other.detected, other.right)
 
 
 @FEW
@@ -87,16 +87,16 @@ def test_pictures_without_a_face_lower_every_number(seed, missing):
     worse = measure_identity([*faces, *[None] * missing], people[0], people)
     share = len(faces) / (len(faces) + missing)
     assert fmean(worse.cosines) == pytest.approx(fmean(score.cosines) * share)
-    assert fmean(worse.found) == pytest.approx(share)
+    assert fmean(worse.detected) == pytest.approx(share)
     assert fmean(worse.right) == pytest.approx(fmean(score.right) * share)
     assert worse.of_faces == score.of_faces
-    assert len(worse.cosines) == len(worse.found) == len(worse.right) == len(faces) + missing
+    assert len(worse.cosines) == len(worse.detected) == len(worse.right) == len(faces) + missing
 
 
 def test_nobody_at_all_is_a_number_too():
     ada = draw_person("ada", 0)
     score = measure_identity([None, None], ada)
-    assert (score.cosines, score.found, score.right) == ((0.0, 0.0), (0.0, 0.0), None)
+    assert (score.cosines, score.detected, score.right) == ((0.0, 0.0), (0.0, 0.0), None)
     assert score.copying.excess is None
 
 
@@ -165,8 +165,8 @@ def test_people_on_one_picture_are_measured_each_by_its_own_face():
     ada, bob = draw_person("ada", 1, spread=0.1), draw_person("bob", 2, spread=0.1)
     both = [bob.embeddings[0], ada.embeddings[0]]
     scores = measure_people([both, both[:1]], [ada, bob])
-    assert scores["ada"].found == (1.0, 0.0)
-    assert scores["bob"].found == (1.0, 1.0)
+    assert scores["ada"].detected == (1.0, 0.0)
+    assert scores["bob"].detected == (1.0, 1.0)
     assert scores["ada"].cosines[0] > 0.9
     assert scores["ada"].right == (1.0, 0.0)
     assert scores["bob"].right == (1.0, 1.0)

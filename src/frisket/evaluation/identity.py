@@ -101,13 +101,13 @@ class IdentityScore:
     """One person over a set of pictures, a number a picture: all lists are as long as the set.
 
     `cosines` are to the centroid, in [-1, 1], and 0 (a stranger's) where no face was found, so that
-    no mean rises by pictures that are left out; `found` is 1 or 0; `right` is 1 where this person
+    no mean rises by pictures that are left out; `detected` is 1 or 0; `right` is 1 where this person
     is the nearest of all that were asked about, None for one person alone.
     """
 
     person: str
     cosines: tuple[float, ...]
-    found: tuple[float, ...]
+    detected: tuple[float, ...]
     right: tuple[float, ...] | None
     copying: Copying
     spread: tuple[float, ...] = ()  # of the references: what the same person comes to
@@ -115,7 +115,7 @@ class IdentityScore:
     @property
     def of_faces(self) -> tuple[float, ...]:
         """The cosines of pictures that show a face."""
-        return tuple(cosine for cosine, has in zip(self.cosines, self.found, strict=True) if has)
+        return tuple(cosine for cosine, has in zip(self.cosines, self.detected, strict=True) if has)
 
 
 def measure_identity(
@@ -139,7 +139,7 @@ def measure_identity(
         cosines=tuple(
             NOBODY if face is None else compare_faces(face, centroid) for face in picture_faces
         ),
-        found=tuple(float(face is not None) for face in picture_faces),
+        detected=tuple(float(face is not None) for face in picture_faces),
         right=tuple(
             float(face is not None and find_person(face, [person, *strangers]) == person.name)
             for face in picture_faces
