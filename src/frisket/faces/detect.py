@@ -105,8 +105,8 @@ def find_faces(detector: FaceDetector, frame: FaceFrame) -> list[DetectedFace]:
     """
     height, width = frame.shape[:2]
     faces = [replace(face, box=face.box.cut(height, width)) for face in detector.detect(frame)]
-    shown = [face for face in faces if face.box.area >= 1]
-    return sorted(shown, key=lambda face: -face.box.area)
+    inside_faces = [face for face in faces if face.box.area >= 1]
+    return sorted(inside_faces, key=lambda face: -face.box.area)
 
 
 def describe_faces(

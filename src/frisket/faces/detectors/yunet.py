@@ -1,6 +1,5 @@
 """OpenCV's YuNet: boxes and five points from one small ONNX file; free for any use."""
 
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from frisket.disk.untrusted import cut
 from frisket.faces.base import FaceModelNotFound
 from frisket.faces.detect import DetectedFace, DetectorPlugin, FaceBox, FaceFrame
+from frisket.faces.sessions import locate_model
 from frisket.licence import Licence
 
 NAMES = (
@@ -65,7 +65,7 @@ def _read_row(row: NDArray[np.float32], scale: NDArray[np.float64]) -> DetectedF
 
 def load(source: str, device: str) -> YuNet:  # noqa: ARG001 - cv2's build runs on the CPU
     """The .onnx file, or a folder that holds one of NAMES; FaceModelNotFound names what lacks."""
-    file = _find_file(source)
+    file = locate_model(source, NAMES, PUBLISHED, "the detector yunet")
     try:
         network = cv2.FaceDetectorYN.create(str(file), "", (32, 32), SCORE, OVERLAP, MOST)
         network.detect(
@@ -78,17 +78,6 @@ def load(source: str, device: str) -> YuNet:  # noqa: ARG001 - cv2's build runs 
             f" give {PUBLISHED}"
         ) from error
     return YuNet(network)
-
-
-def _find_file(source: str) -> Path:
-    if not source:
-        raise FaceModelNotFound(f"the detector yunet brings no weights: give {PUBLISHED}")
-    place = Path(source).expanduser()
-    file = next((f for f in (place, *(place / name for name in NAMES)) if f.is_file()), None)
-    if file is None:
-        fault = f"holds none of {', '.join(NAMES)}" if place.is_dir() else "does not exist"
-        raise FaceModelNotFound(f"{place} {fault}; give {PUBLISHED}")
-    return file
 
 
 DETECTOR = DetectorPlugin(
