@@ -99,7 +99,7 @@ class InstantIdModules(nn.Module):
             raise AdapterMismatch(f"{folder}: {error}") from error
 
     def save(self, folder: Path) -> None:
-        """Write the public folder, all of it or nothing: `from_folder` and the authors' code read it.
+        """Write the public folder, all of it or nothing, as the authors' code reads it.
 
         Raises CannotWrite.
         """
@@ -114,9 +114,12 @@ def find_adapter(folder: Path) -> Path:
     for place in places:
         if place.is_file():
             return place
-    raise FileNotFoundError(
-        f"there is no {places[0]}, which InstantID's folder has; it is published at {PUBLISHED}"
-    )
+    raise FileNotFoundError(report_missing(places[0]))
+
+
+def report_missing(path: Path) -> str:
+    """What is said of a file that InstantID's folder has, and this one has not."""
+    return f"there is no {path}, which InstantID's folder has; it is published at {PUBLISHED}"
 
 
 def start_identity_net(model: nn.Module, spatial: int = 8) -> ControlNetModel:
@@ -152,9 +155,7 @@ def read_identity_net(folder: Path) -> ControlNetModel:
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"there is no {folder / name}, which InstantID's folder has; it is published at {PUBLISHED}"
-            )
+            raise FileNotFoundError(report_missing(folder / name))
     config = _read_config(folder / CONFIG)
     shapes, _ = files.header(folder / WEIGHTS)
     with torch.device("meta"):
@@ -176,21 +177,21 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise AdapterMismatch(f"{path} is no JSON: {error}") from error
     name = config.get("_class_name") if isinstance(config, dict) else None
     if name != ControlNetModel.__name__:
-        shown = show_text(str(name), 60)
-        raise AdapterMismatch(f"{path} is of {shown}; IdentityNet is a {ControlNetModel.__name__}")
+        class_name = show_text(str(name), 60)
+        raise AdapterMismatch(f"{path} is of {class_name}; IdentityNet is a ControlNetModel")
     return dict(config)
 
 
 def _compare_shapes(
-    path: Path, wanted: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+    path: Path, blank: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-    if missing := sorted(wanted.keys() - shapes.keys()):
+    if missing := sorted(blank.keys() - shapes.keys()):
         raise AdapterMismatch(f"{path} lacks {missing[0]} ({len(missing)} tensors in all)")
-    if more := sorted(shapes.keys() - wanted.keys()):
+    if more := sorted(shapes.keys() - blank.keys()):
         raise AdapterMismatch(
             f"{path} has {show_text(more[0], 60)!r}, for which its {CONFIG} has no place"
         )
-    for key, value in wanted.items():
+    for key, value in blank.items():
         if tuple(value.shape) != shapes[key]:
             raise AdapterMismatch(
                 f"{path}: {key} is {shapes[key]}, by its {CONFIG} it would be {tuple(value.shape)}"
@@ -200,11 +201,11 @@ def _compare_shapes(
 def compare_nets(net: ControlNetModel, model: UNet2DConditionModel) -> str:
     """How IdentityNet and a UNet differ where they must agree; empty where they fit."""
     for name in ALIKE:
-        own, other = (_plain(module.config.get(name)) for module in (net, model))
-        if own != other:
-            return f"{name} is {own} in IdentityNet and {other} in the model"
+        net_value, model_value = (_list_tuple(one.config.get(name)) for one in (net, model))
+        if net_value != model_value:
+            return f"{name} is {net_value} in IdentityNet and {model_value} in the model"
     return ""
 
 
-def _plain(value: Any) -> Any:
+def _list_tuple(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value

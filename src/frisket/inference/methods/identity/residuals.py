@@ -40,7 +40,7 @@ def add_residuals(model: nn.Module, compute: ComputeResiduals) -> Iterator[None]
     replaced and put back, no hook, so that methods which call it for a pass of their own
     (`combine_passes`) have the residuals of that pass and not of the one before.
     """
-    own = vars(model).get("forward")
+    own_forward = vars(model).get("forward")
     forward: Callable[..., Any] = model.forward
 
     @wraps(forward)
@@ -55,10 +55,10 @@ def add_residuals(model: nn.Module, compute: ComputeResiduals) -> Iterator[None]
     try:
         yield
     finally:
-        if own is None:
+        if own_forward is None:
             del model.forward
         else:
-            model.forward = own
+            model.forward = own_forward
 
 
 def join_residuals(call: Mapping[str, Any], residuals: UNetResiduals) -> dict[str, Any]:

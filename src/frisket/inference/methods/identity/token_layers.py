@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -57,7 +58,11 @@ def find_misfit(layers: KeyValues, names: Mapping[int, str], model: nn.Module) -
     for number, name in names.items():
         pair = layers[str(number)]
         assert isinstance(pair, KeyValue)
-        own, other = pair.to_k_ip.out_features, model.get_submodule(f"{name}.to_q").weight.shape[0]
-        if own != other:
-            return f"layer {number} ({name}) has {own} channels in the adapter and {other} in it"
+        query: Any = model.get_submodule(f"{name}.to_q")
+        widths = pair.to_k_ip.out_features, query.weight.shape[0]
+        if widths[0] != widths[1]:
+            return (
+                f"layer {number} ({name}) has {widths[0]} channels in the adapter and {widths[1]}"
+                " in the model"
+            )
     return ""

@@ -1,6 +1,7 @@
 """Which denoisers are UNets: methods with residuals on skip connections need one."""
 
 from functools import cache
+from typing import Any
 
 from diffusers import UNet2DConditionModel
 from torch import nn
@@ -15,7 +16,11 @@ def find_unet(denoiser: nn.Module | None) -> UNet2DConditionModel | None:
     return model if isinstance(model, UNet2DConditionModel) else None
 
 
-@cache
 def has_unet(family: Family, variant: str) -> bool:
     """Whether a variant's denoiser is one, told by its tiny parts: nothing is read."""
-    return find_unet(family.tiny(family.variants[variant].like or variant).denoiser) is not None
+    return _has_unet(family, family.variants[variant].like or variant)
+
+
+@cache
+def _has_unet(family: Any, variant: str) -> bool:
+    return find_unet(family.tiny(variant).denoiser) is not None

@@ -1,16 +1,18 @@
 """InstantID: a face by its embedding, placed by its key points (arXiv 2401.07519)."""
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 
 from frisket.adapters.image.instantid import NET, PUBLISHED, InstantIdModules
 from frisket.faces.base import check_width
 from frisket.families.base import Family
-from frisket.inference.methods.identity.instantid import (
+from frisket.inference.methods.identity.instantid.method import (
     InstantIdStrength,
     ReadInstantId,
     average_faces,
-    pose_face,
+    project_face,
     scale_strength,
 )
 from frisket.inference.methods.identity.unets import has_unet
@@ -59,12 +61,13 @@ def read(request: MethodRequest, family: Family, variant: str) -> ReadInstantId:
     posed = request.pose or request.references[0]
     keypoints, size = find_keypoints(posed), posed.frame.shape[:2]
     modules = InstantIdModules.from_folder(request.source)
-    width = modules.adapter.image_proj.proj_in.in_features
+    projection: Any = modules.adapter.image_proj
+    width = projection.proj_in.in_features
     for reference, face in zip(request.references, faces, strict=True):
         check_width(face.width, width, str(reference.path), f"InstantID ({request.source})")
     return ReadInstantId(
         modules,
-        pose_face(modules, average_faces(faces), keypoints, (size[0], size[1])),
+        project_face(modules, average_faces(faces), keypoints, (size[0], size[1])),
         scale_strength(strength, request.scale),
         request.masks,
         strict=request.strict,

@@ -17,13 +17,13 @@ from frisket.adapters.image.numbering import list_places, number_layers
 from frisket.adapters.spec import AdapterMismatch
 from frisket.faces.base import FaceEmbedding
 from frisket.families.base import Family, Parts
-from frisket.inference.methods.identity.identity_net import FaceControl, ResidualSource
 from frisket.inference.methods.identity.image_attention import (
     ImageAdapter,
     ImageAttention,
     find_row_owners,
 )
-from frisket.inference.methods.identity.keypoint_pictures import Strokes, draw_pose
+from frisket.inference.methods.identity.instantid.control import FaceControl, ResidualSource
+from frisket.inference.methods.identity.instantid.pose import Strokes, draw_pose
 from frisket.inference.methods.identity.residuals import add_residuals
 from frisket.inference.methods.identity.strict import StrictConfinement
 from frisket.inference.methods.identity.token_layers import TokenLayers, find_misfit, name_layers
@@ -81,7 +81,7 @@ class ReadInstantId:
         layers, net = self.modules.adapter.ip_adapter, self.modules.identity_net
         names = number_layers(family, unet)
         try:
-            named = name_layers(layers, names)
+            token_layers = name_layers(layers, names)
         except AdapterMismatch as error:
             raise MethodUnusable(f"these files of InstantID do not fit: {error}") from error
         if misfit := find_misfit(layers, names, unet) or compare_nets(net, unet):
@@ -91,7 +91,7 @@ class ReadInstantId:
         return InstantIdMethod(
             unet=unet,
             places=ImageAttention(tuple(list_places(family, unet).values()), ()),
-            layers=named,
+            layers=token_layers,
             net=net,
             face=self.face,
             strength=self.strength,
@@ -194,14 +194,14 @@ def average_faces(faces: Sequence[FaceEmbedding]) -> Float[Tensor, " d"]:
 
 
 @torch.no_grad()
-def pose_face(
+def project_face(
     modules: InstantIdModules,
     raw: Float[Tensor, " d"],
     keypoints: Float[Tensor, "5 2"],
     size: tuple[int, int],
 ) -> PosedFace:
     """A face's raw embedding as tokens, with the key points its picture is drawn from."""
-    projection = modules.adapter.image_proj
+    projection: Any = modules.adapter.image_proj
     embedding = raw[None].to(projection.latents.dtype)
     tokens, negative = projection(embedding), projection.project_negative(embedding)
     return PosedFace(tokens, negative, keypoints, size)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,12 +14,12 @@ from frisket.adapters.image.numbering import list_places, number_layers
 from frisket.adapters.spec import AdapterMismatch
 from frisket.attention.base import BranchCall
 from frisket.families.base import Family
-from frisket.inference.methods.identity.identity_net import FaceControl, ResidualSource
 from frisket.inference.methods.identity.image_attention import (
     ImageAdapter,
     ImageAttention,
     RowOwners,
 )
+from frisket.inference.methods.identity.instantid.control import FaceControl, ResidualSource
 from frisket.inference.methods.identity.residuals import add_residuals
 from frisket.inference.methods.identity.token_layers import name_layers
 from frisket.inference.methods.identity.unets import find_unet
@@ -57,9 +58,9 @@ def drop_faces(rows: FaceRows, rate: float, generator: torch.Generator) -> FaceR
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"faces are dropped at a rate from 0 to 1, not {rate}")
-    kept = torch.rand(len(rows.embeddings), generator=generator) >= rate
-    kept = kept.to(rows.embeddings.device)[:, None]
-    embeddings = torch.where(kept, rows.embeddings, torch.zeros_like(rows.embeddings))
+    keeps = torch.rand(len(rows.embeddings), generator=generator) >= rate
+    keeps = keeps.to(rows.embeddings.device)[:, None]
+    embeddings = torch.where(keeps, rows.embeddings, torch.zeros_like(rows.embeddings))
     return replace(rows, embeddings=embeddings)
 
 
@@ -83,7 +84,7 @@ def show_faces(
     if unet is None:
         kind = type(denoiser).__name__
         raise AdapterMismatch(f"InstantID trains beside a UNet, and this denoiser is a {kind}")
-    named = name_layers(modules.adapter.ip_adapter, number_layers(family, unet))
+    layers = name_layers(modules.adapter.ip_adapter, number_layers(family, unet))
     tokens = project_rows(modules, rows.embeddings)
 
     def find_owners(call: BranchCall) -> RowOwners:
@@ -94,7 +95,7 @@ def show_faces(
             )
         return RowOwners(torch.tensor(list(samples)), (True,) * len(samples))
 
-    adapter = ImageAdapter(named.keys, named.values, tokens, scale=scale, mask=rows.mask)
+    adapter = ImageAdapter(layers.keys, layers.values, tokens, scale=scale, mask=rows.mask)
     control = FaceControl(tokens, tokens, rows.pictures, scale=scale, mask=rows.mask)
     attention = ImageAttention(tuple(list_places(family, unet).values()), [adapter])
     source = ResidualSource(modules.identity_net, control, find_owners)
@@ -106,6 +107,7 @@ def project_rows(
     modules: InstantIdModules, embeddings: Float[Tensor, "b d"]
 ) -> Float[Tensor, "b t c"]:
     """Tokens of raw embeddings, in the projection's own dtype."""
-    weight = modules.adapter.image_proj.proj_in.weight
-    tokens: Tensor = modules.adapter.image_proj(embeddings.to(weight.device, weight.dtype))
+    projection: Any = modules.adapter.image_proj
+    weight = projection.proj_in.weight
+    tokens: Tensor = projection(embeddings.to(weight.device, weight.dtype))
     return tokens

@@ -40,7 +40,7 @@ class FaceControl:
     start: float = 0.0
     end: float = 1.0
 
-    def acts_in(self, step: int, steps: int) -> bool:
+    def is_active(self, step: int, steps: int) -> bool:
         """Whether it does in a step (from 0) of so many: as diffusers' control_guidance_start."""
         is_within = step / steps >= self.start and (step + 1) / steps <= self.end
         is_masked_out = self.mask is not None and not bool((self.mask > 0).any())
@@ -67,7 +67,7 @@ class ResidualSource:
         """What one call of the UNet has added; None, and nothing is computed, where that is 0."""
         side, control, sample = self.get_side(), self.control, call["sample"]
         step = self.count.read(torch.as_tensor(call["timestep"])) if self.steps > 1 else 0
-        if side == "off" or not control.acts_in(step, self.steps):
+        if side == "off" or not control.is_active(step, self.steps):
             return None
         owners = self.find_owners(describe_call(call)).turn(side)
         residuals = predict_residuals(
@@ -80,7 +80,7 @@ class ResidualSource:
         if control.mask is None:
             return residuals
         mask = _pick_rows(control.mask, owners)
-        return residuals.change(partial(confine_residual, mask=mask))
+        return residuals.change(partial(mask_residual, mask=mask))
 
 
 def predict_residuals(
@@ -119,15 +119,15 @@ def predict_residuals(
 
 def _check_picture(net: ControlNetModel, sample: Tensor, picture: Tensor) -> None:
     factor = 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)
-    wanted = tuple(factor * side for side in sample.shape[-2:])
-    if tuple(picture.shape[-2:]) != wanted:
+    pixels = tuple(factor * side for side in sample.shape[-2:])
+    if tuple(picture.shape[-2:]) != pixels:
         raise ValueError(
             f"IdentityNet's picture of key points has {tuple(picture.shape[-2:])} pixels, where"
-            f" a sample of {tuple(sample.shape[-2:])} cells has {wanted}"
+            f" a sample of {tuple(sample.shape[-2:])} cells has {pixels}"
         )
 
 
-def confine_residual(
+def mask_residual(
     residual: Float[Tensor, "r c h w"], mask: Float[Tensor, "r f h_mask w_mask"]
 ) -> Float[Tensor, "r c h w"]:
     """A residual times what each of its cells has of the mask, and exactly 0 where that is 0.
