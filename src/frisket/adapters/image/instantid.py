@@ -201,7 +201,7 @@ def _compare_shapes(
 def compare_nets(net: ControlNetModel, model: UNet2DConditionModel) -> str:
     """How IdentityNet and a UNet differ where they must agree; empty where they fit."""
     for name in ALIKE:
-        net_value, model_value = (_list_tuple(one.config.get(name)) for one in (net, model))
+        net_value, model_value = (_list_tuple(module.config.get(name)) for module in (net, model))
         if net_value != model_value:
             return f"{name} is {net_value} in IdentityNet and {model_value} in the model"
     return ""

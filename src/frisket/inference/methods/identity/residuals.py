@@ -73,7 +73,7 @@ def join_residuals(call: Mapping[str, Any], residuals: UNetResiduals) -> dict[st
         )
     down, middle = residuals.down, residuals.middle
     if call[DOWN] is not None:
-        down = tuple(sum(pair) for pair in zip(call[DOWN], down, strict=True))
+        down = tuple(before + more for before, more in zip(call[DOWN], down, strict=True))
         middle = call[MIDDLE] + middle
     arguments = {name: value for name, value in call.items() if name != "self"}
     return {**arguments, DOWN: down, MIDDLE: middle}

@@ -59,7 +59,7 @@ def find_misfit(layers: KeyValues, names: Mapping[int, str], model: nn.Module) -
         pair = layers[str(number)]
         assert isinstance(pair, KeyValue)
         query: Any = model.get_submodule(f"{name}.to_q")
-        widths = pair.to_k_ip.out_features, query.weight.shape[0]
+        widths = pair.to_k_ip.out_features, query.out_features
         if widths[0] != widths[1]:
             return (
                 f"layer {number} ({name}) has {widths[0]} channels in the adapter and {widths[1]}"

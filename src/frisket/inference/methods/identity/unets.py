@@ -18,7 +18,8 @@ def find_unet(denoiser: nn.Module | None) -> UNet2DConditionModel | None:
 
 def has_unet(family: Family, variant: str) -> bool:
     """Whether a variant's denoiser is one, told by its tiny parts: nothing is read."""
-    return _has_unet(family, family.variants[variant].like or variant)
+    hashable_family: Any = family
+    return _has_unet(hashable_family, family.variants[variant].like or variant)
 
 
 @cache

@@ -28,7 +28,7 @@ def fit_keypoints(
     low, high = points.amin(0), points.amax(0)
     margin = MARGIN * (high - low)
     offsets = [
-        place_cut(side * scale, goal, float(least), float(most))
+        place_cut(side * scale, float(goal), float(least), float(most))
         for side, goal, least, most in zip(
             reversed(source), reversed(target), low - margin, high + margin, strict=True
         )
