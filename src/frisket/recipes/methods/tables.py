@@ -1,6 +1,8 @@
 """`frisket methods` as text for a terminal, and as the reference page."""
 
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from frisket.families.base import FAMILIES
 from frisket.recipes.methods.survey import MethodEntry, MethodSurvey, NetworkEntry
@@ -38,7 +40,7 @@ def _write_block(entry: MethodEntry) -> list[str]:
 
 def _list_rows(entry: MethodEntry, families: str) -> list[tuple[str, str]]:
     """What is said of a method, by its heading; what it has not is left out."""
-    options = ", ".join(f"{name} = {value!r}" for name, value in entry.options.items())
+    options = ", ".join(f"{name} = {_write_value(value)}" for name, value in entry.options.items())
     rows = [
         ("runs on", families or "no model here"),
         ("reads", entry.reads),
@@ -51,6 +53,11 @@ def _list_rows(entry: MethodEntry, families: str) -> list[tuple[str, str]]:
         ("options", options),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _write_value(value: Any) -> str:
+    """A default as a config file has it."""
+    return "unset" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def name_families(runs: Mapping[str, Sequence[str]]) -> str:

@@ -5,7 +5,7 @@ whether the files are there, then masks and pictures, then the method's own file
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from frisket.config.checks.identity_tables import read_options
 from frisket.config.identity.tables import Identity
 from frisket.config.identity.typed import label_methods
 from frisket.config.load import ConfigError
+from frisket.faces.base import EMBEDDERS
+from frisket.faces.detect import DETECTORS
 from frisket.families.base import Family, Parts, Source
 from frisket.inference.methods.base import Method
 from frisket.inference.methods.plugin import (
@@ -25,7 +27,7 @@ from frisket.inference.sample_specs import SampleSpec
 from frisket.runs.methods.identity.combining import AskedMethod, check_combination
 from frisket.runs.methods.identity.digests import digest_files
 from frisket.runs.methods.identity.masking import lay_masks
-from frisket.runs.methods.identity.portrait import ChosenFace, FaceReader
+from frisket.runs.methods.identity.portrait import ChosenFace, FaceReader, find_free
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ def plan_methods(
     grid = family.variants[source.variant].grid
     masks = [lay_masks(method.table.mask, sizes, grid) for method in asked]
     reader = FaceReader()
+    asked = [name_networks(method) for method in asked]
     pictures = [read_references(reader, method) for method in asked]
     planned = []
     for method, planes, (faces, pose) in zip(asked, masks, pictures, strict=True):
@@ -147,10 +150,9 @@ def check_files(method: AskedMethod) -> None:
             f"{method.label}: there is no {table.source} (--method-source); it must be"
             f" {plugin.files}, published at {plugin.published}"
         )
-    if plugin.encoder and table.encoder is not None and not table.encoder.is_dir():
+    if plugin.encoder and table.encoder is not None and not table.encoder.exists():
         raise FileNotFoundError(
-            f"{method.label}: there is no folder {table.encoder} (--encoder); it must be"
-            f" {plugin.encoder}"
+            f"{method.label}: there is no {table.encoder} (--encoder); it must be {plugin.encoder}"
         )
     if not plugin.encoder and table.encoder is not None:
         raise ConfigError(
@@ -169,6 +171,25 @@ def _list_pictures(table: Identity) -> list[tuple[str, Path]]:
     ]
 
 
+def looks_for_faces(method: AskedMethod) -> bool:
+    """Whether faces are looked for in its pictures."""
+    return method.plugin.reads != "picture" or bool(method.table.embedder)
+
+
+def name_networks(method: AskedMethod) -> AskedMethod:
+    """The same with the networks that are taken where its table names none; ConfigError for none.
+
+    Nothing is loaded.
+    """
+    if not looks_for_faces(method):
+        return method
+    names = {
+        kind: getattr(method.table, kind) or find_free(shelf, kind)
+        for kind, shelf in (("embedder", EMBEDDERS), ("detector", DETECTORS))
+    }
+    return replace(method, table=method.table.model_copy(update=names))
+
+
 def read_references(
     reader: FaceReader, method: AskedMethod
 ) -> tuple[list[ChosenFace], ChosenFace | None]:
@@ -177,8 +198,8 @@ def read_references(
     Of a method that reads pictures alone faces are looked for where an embedder is named: files of
     one method differ in that (IP-Adapter's FaceID).
     """
-    table, reads = method.table, method.plugin.reads
-    if reads == "picture" and not table.embedder:
+    table = method.table
+    if not looks_for_faces(method):
         for option, value in (("--like", table.like), ("--pose", table.pose)):
             if value is not None:
                 raise ConfigError(
@@ -186,7 +207,7 @@ def read_references(
                     " out, or name an --embedder for files that read faces"
                 )
         return reader.read_pictures(table), None
-    if table.pose is not None and reads == "face":
+    if table.pose is not None and method.plugin.reads == "face":
         raise ConfigError(
             f"{method.label} reads no key points, so --pose {table.pose} says nothing: leave it out"
         )

@@ -56,8 +56,8 @@ class FaceReader:
     def read_faces(self, table: Identity) -> list[ChosenFace]:
         """The pictures of one table, each with the face that is meant, embedded.
 
-        Raises BadMedia, FaceNotUsable, FaceModelNotFound, FaceModelUnusable, EmbeddingMixup, and
-        ConfigError where no network is named and none is free.
+        The table names its networks (`find_free` where the user did not). Raises BadMedia,
+        FaceNotUsable, FaceModelNotFound, FaceModelUnusable and EmbeddingMixup.
         """
         detector, embedder = self.open_detector(table), self.open_embedder(table)
         like = None
@@ -76,13 +76,13 @@ class FaceReader:
         return _join(path, frame, face, len(faces))
 
     def open_detector(self, table: Identity) -> FaceDetector:
-        """The detector a table names, or one that is free."""
+        """The detector that a table names, loaded once."""
         source = _write_source(table.detector_source)
         detector: FaceDetector = self._open(DETECTORS, "detector", table.detector, source)
         return detector
 
     def open_embedder(self, table: Identity) -> Embedder:
-        """The embedder a table names, or one that is free."""
+        """The embedder that a table names, loaded once."""
         source = _write_source(table.embedder_source)
         embedder: Embedder = self._open(EMBEDDERS, "embedder", table.embedder, source)
         return embedder
@@ -94,7 +94,6 @@ class FaceReader:
             log.warning("%s", licence.warning)
 
     def _open(self, shelf: FaceShelf, kind: str, name: str, source: str) -> Any:
-        name = name or find_free(shelf, kind)
         if (kind, name, source) not in self.loaded:
             plugin = shelf.load(name)
             self.warn(plugin.licence)
