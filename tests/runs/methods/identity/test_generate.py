@@ -15,6 +15,7 @@ from frisket.config.calls import Fuse
 from frisket.config.tree import Config
 from frisket.families.models.pocket.family import FAMILY
 from frisket.recipes.generate import Generated, generate
+from frisket.runs.sampling.gallery import write_gallery
 
 PROMPT = "a red circle and a green ring on a blue wall"
 
@@ -68,6 +69,11 @@ def test_versions_side_by_side_and_the_record(model: Path, album: Album, tmp_pat
     assert second["embedder"] == "tiny"
     assert [entry["methods"] for entry in record["pictures"]][-2:] == [["toy-2"], ["toy", "toy-2"]]
     assert [entry["lora"] for entry in record["pictures"]] == [False, True, False, False, True]
+    page = write_gallery(tmp_path)
+    assert page is not None
+    titles = ["trained x 1 + toy x 1 + toy-2 x 0.5", ">toy-2 x 0.5<", ">trained x 1<", ">base<"]
+    places = [page.read_text().index(title) for title in titles]
+    assert places == sorted(places)
 
 
 def test_nothing_is_the_base_and_a_mask_is_laid(model: Path, album: Album, tmp_path: Path) -> None:
