@@ -14,7 +14,6 @@ from frisket.cli import app as app_module
 from frisket.families.base import FAMILIES
 from frisket.inference.methods.plugin import METHODS
 
-
 TOY = ["--method", "toy", "--face", "a.png", "--method-source", "x"]
 
 
