@@ -1,3 +1,4 @@
+# ruff: noqa: D102
 """Records what UniID's own code gives, for tests/inference/plugins/test_uniid_peers.py.
 
     python scripts/record_uniid.py UNIID
@@ -31,7 +32,7 @@ class Absent:
     """Stands for what only their plots and data sets use."""
 
     def find_spec(self, name: str, *_: Any) -> ModuleSpec | None:
-        known = name.startswith(("matplotlib", "seaborn", "tqdm.nothing"))
+        known = name.startswith(("matplotlib", "seaborn"))
         return ModuleSpec(name, self, is_package=True) if known else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -121,7 +122,7 @@ def stand_in(encoder: Any) -> Any:
     """An encoder that reads a whole row of input embeddings, as their own CLIP does."""
     embedding = encoder.get_input_embeddings()
 
-    def run(*, inputs_embeds: Tensor, **options: Any) -> Any:
+    def run(inputs_embeds: Tensor) -> Any:
         handle = embedding.register_forward_hook(lambda *_: inputs_embeds)
         try:
             ids = torch.zeros(inputs_embeds.shape[:2], dtype=torch.long)
@@ -131,7 +132,7 @@ def stand_in(encoder: Any) -> Any:
 
     class Encoder(SimpleNamespace):
         def __call__(self, input_ids: Any = None, **options: Any) -> Any:
-            return run(**options)
+            return run(options["inputs_embeds"])
 
     return Encoder(get_input_embeddings=lambda: embedding)
 

@@ -204,11 +204,13 @@ class ImageAttention:
     ) -> Iterator[None]:
         """Inside, every adapter acts; after, the model is as before, bit for bit."""
         kwargs = call()
+        # By guidance 1 pipelines ask about the prompt alone, whatever they are handed beside it.
+        is_guided = any(spec.guidance != 1 for spec in specs)
         find_owners = partial(
             find_row_owners,
             count=len(specs),
             text=kwargs.get("prompt_embeds"),
-            negative=kwargs.get("negative_prompt_embeds"),
+            negative=kwargs.get("negative_prompt_embeds") if is_guided else None,
         )
         check_counts(self.adapters, len(specs))
         with self.attach_branches(find_owners):
