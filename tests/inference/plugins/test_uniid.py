@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tests.inference.freefuse.test_families import count_hooks
-from tests.inference.plugins import scene, uniid_cases
+from tests.inference.plugins import small_sdxl, uniid_cases
 from torch import Tensor
 
 from frisket.adapters import lora
@@ -23,8 +23,8 @@ from frisket.inference.methods.identity.uniid.words import FaceWords
 from frisket.inference.methods.plugin import METHODS, MethodRequest, MethodUnusable
 
 PLUGIN = METHODS.load("uniid")
-SIZE = (1, scene.SIDE, scene.SIDE)
-FAMILY, PARTS = scene.build_parts()
+SIZE = (1, small_sdxl.SIDE, small_sdxl.SIDE)
+FAMILY, PARTS = small_sdxl.build_parts()
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def request_whole(tmp_path_factory: pytest.TempPathFactory) -> MethodRequest:
 
 @pytest.fixture(scope="module")
 def plain() -> Tensor:
-    return scene.sample(FAMILY, PARTS)
+    return small_sdxl.sample(FAMILY, PARTS)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_scale_0_and_a_mask_of_nothing_are_the_base_bit_for_bit(
 ) -> None:
     hooks = count_hooks(PARTS.denoiser)  # type: ignore[arg-type]
     nothing = torch.zeros(1, 1, 1, 16, 16)
-    sample = partial(scene.sample, FAMILY, PARTS)
+    sample = partial(small_sdxl.sample, FAMILY, PARTS)
     assert torch.equal(sample(replace(method, scale=0.0)), plain)
     for strict in (False, True):
         assert torch.equal(sample(replace(method, masks={SIZE: nothing}, strict=strict)), plain)
@@ -60,8 +60,8 @@ def test_scale_0_and_a_mask_of_nothing_are_the_base_bit_for_bit(
 
 
 def test_samples_of_a_batch_are_apart(method: UniId) -> None:
-    both = scene.sample(FAMILY, PARTS, method, count=2)
-    alone = scene.sample(FAMILY, PARTS, method)
+    both = small_sdxl.sample(FAMILY, PARTS, method, count=2)
+    alone = small_sdxl.sample(FAMILY, PARTS, method)
     assert (both[:1] - alone).abs().max() <= 1e-5 * alone.abs().max()
 
 
@@ -82,7 +82,7 @@ def _predict(method: UniId) -> Tensor:
     outputs: list[Tensor] = []
     denoiser: Any = PARTS.denoiser
     handle = denoiser.register_forward_hook(lambda *call: outputs.append(call[2][0]))
-    scene.sample(FAMILY, PARTS, method)
+    small_sdxl.sample(FAMILY, PARTS, method)
     handle.remove()
     return outputs[0]
 
@@ -90,15 +90,15 @@ def _predict(method: UniId) -> Tensor:
 def test_it_runs_in_bfloat16_without_guidance_and_beside_a_lora(
     request_whole: MethodRequest,
 ) -> None:
-    family, parts = scene.build_parts()
+    family, parts = small_sdxl.build_parts()
     assert parts.denoiser is not None
     lora.attach(parts.denoiser, lora.LoraSpec(rank=2, targets=family.lora_targets), seed=0)
     for name, value in lora.trainable(parts.denoiser).items():
-        value.data = scene.draw_named(name, value).to(value) * 0.1
+        value.data = small_sdxl.draw_named(name, value).to(value) * 0.1
     parts.denoiser, parts.vae = parts.denoiser.bfloat16(), parts.vae.bfloat16()  # type: ignore[union-attr]
     method = PLUGIN.read(request_whole, family, "sdxl").build(family, parts)
-    specs = [replace(scene.build_specs(family)[0], guidance=1.0, steps=2)]
-    embedding = {"text": scene.draw(1, 1, 77, 128), "pooled": scene.draw(2, 1, 16)}
+    specs = [replace(small_sdxl.build_specs(family)[0], guidance=1.0, steps=2)]
+    embedding = {"text": small_sdxl.draw(1, 1, 77, 128), "pooled": small_sdxl.draw(2, 1, 16)}
     embeddings = {(specs[0].prompt, ()): embedding, ("", ()): embedding}
     moved, bare = (
         next(iter(clips(family, parts, embeddings, specs, method=kind)))[1]
@@ -109,8 +109,8 @@ def test_it_runs_in_bfloat16_without_guidance_and_beside_a_lora(
 
 
 def test_the_words_have_the_norms_of_those_they_push_aside() -> None:
-    text = scene.draw(1, 2, 9, 8)
-    words = FaceWords([scene.draw(2, 1, 3, 6), scene.draw(3, 1, 3, 2)])
+    text = small_sdxl.draw(1, 2, 9, 8)
+    words = FaceWords([small_sdxl.draw(2, 1, 3, 6), small_sdxl.draw(3, 1, 3, 2)])
     written = words.write_into(text, 1.5)
     assert torch.equal(written[:, :1], text[:, :1])
     assert torch.equal(written[:, 4:], text[:, 1:6])
@@ -124,7 +124,7 @@ def test_the_words_have_the_norms_of_those_they_push_aside() -> None:
 def test_several_pictures_of_one_person_are_averaged(request_whole: MethodRequest) -> None:
     one = request_whole.references[0]
     assert one.face is not None
-    second = replace(one, face=FaceEmbedding(one.face.raw, scene.draw_crop(7)[0]))
+    second = replace(one, face=FaceEmbedding(one.face.raw, small_sdxl.draw_crop(7)[0]))
     reads: Any = [
         PLUGIN.read(replace(request_whole, references=references), FAMILY, "sdxl")
         for references in ((one,), (second,), (one, second))
