@@ -55,7 +55,7 @@ def test_scale_0_and_a_mask_of_nothing_are_the_base_bit_for_bit(
     assert torch.equal(sample(replace(method, masks={SIZE: nothing + 1})), sample(method))
     assert torch.equal(sample(), plain)
     assert count_hooks(PARTS.denoiser) == hooks  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="1 frames of 128 x 128"):
+    with pytest.raises(ValueError, match="1 frames, 128 x 128"):
         sample(replace(method, masks={(1, 64, 64): nothing}))
 
 
@@ -155,6 +155,11 @@ REFUSED: dict[str, tuple[Callable[[MethodRequest], MethodRequest], type[Exceptio
         ),
         FileNotFoundError,
         "no text_branch",
+    ),
+    "strict everywhere": (
+        lambda asked: replace(asked, strict=True),
+        MethodUnusable,
+        "give one",
     ),
     "no norms": (
         lambda asked: replace(
