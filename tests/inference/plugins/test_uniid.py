@@ -195,7 +195,5 @@ def test_other_networks_and_models_are_refused(
     read = PLUGIN.read(request_whole, FAMILY, "sd15")
     with pytest.raises(MethodUnusable, match=r"text branch makes tokens of 128 channels"):
         read.build(FAMILY, FAMILY.tiny("sd15"))
-    with pytest.raises(MethodUnusable, match="both, text, adapter"):
-        UniIdOptions(branches="texts")  # type: ignore[arg-type]
-    with pytest.raises(MethodUnusable, match="two strengths"):
-        UniIdOptions(text=(1.0,))  # type: ignore[arg-type]
+    with pytest.raises(MethodUnusable, match="start = -1"):
+        UniIdOptions(start=-1)

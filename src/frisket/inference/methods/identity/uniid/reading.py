@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -56,19 +56,7 @@ class UniIdOptions:
     branches: Branches = "both"
 
     def __post_init__(self) -> None:
-        """MethodUnusable for a word or number that means nothing."""
-        for name, choices in (("norms", NormSource), ("branches", Branches)):
-            if getattr(self, name) not in get_args(choices):
-                known = ", ".join(get_args(choices))
-                raise MethodUnusable(
-                    f"{name} = {getattr(self, name)!r} is none of uniid's: {known}"
-                )
-        for name in ("text", "adapter"):
-            if len(getattr(self, name)) != 2:
-                raise MethodUnusable(
-                    f"{name} = {getattr(self, name)} is not two strengths, before and from step"
-                    f" {self.start} on"
-                )
+        """MethodUnusable for a number of steps that is none."""
         if self.start < 0:
             raise MethodUnusable(f"start = {self.start} is no number of steps")
 
