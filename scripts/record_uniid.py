@@ -1,3 +1,4 @@
+# ruff: noqa: D102
 """Records what UniID's own code gives, for tests/inference/plugins/test_uniid_peers.py.
 
     python scripts/record_uniid.py UNIID
@@ -22,7 +23,7 @@ from torch import Tensor
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.inference.plugins import scene, uniid_cases  # noqa: E402
+from tests.inference.plugins import small_sdxl, uniid_cases  # noqa: E402
 
 TO = ROOT / "tests/inference/plugins/uniid.safetensors"
 
@@ -31,7 +32,7 @@ class Absent:
     """Stands for what only their plots and data sets use."""
 
     def find_spec(self, name: str, *_: Any) -> ModuleSpec | None:
-        known = name.startswith(("matplotlib", "seaborn", "tqdm.nothing"))
+        known = name.startswith(("matplotlib", "seaborn"))
         return ModuleSpec(name, self, is_package=True) if known else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -48,27 +49,27 @@ def record_case(case: uniid_cases.Case) -> Tensor:
     """The final latents of one case, whole: network, branches, norms, pipeline."""
     iresnet: Any = import_module("modules.insightface_iresnet")
     network = iresnet.IResNet(iresnet.IBasicBlock, [1, 1, 1, 1])
-    scene.fill(network, "network.")
-    features, maps = network.eval()(scene.draw_crop())
-    family, parts = scene.build_parts()
+    small_sdxl.fill(network, "network.")
+    features, maps = network.eval()(small_sdxl.draw_crop())
+    family, parts = small_sdxl.build_parts()
     module: Any = (
         import_module("modules.uniid")
         .UniID(
             parts.denoiser,
-            text_encoder_hidden_size=scene.HALF,
-            text_encoder_2_hidden_size=scene.HALF,
-            num_text_branch_tokens=scene.TOKENS,
+            text_encoder_hidden_size=small_sdxl.HALF,
+            text_encoder_2_hidden_size=small_sdxl.HALF,
+            num_text_branch_tokens=small_sdxl.TOKENS,
             num_adapter_tokens=uniid_cases.ADAPTER_TOKENS,
             adapter_hidden_dim=uniid_cases.HIDDEN,
             normalize_adapter_output=case.rescale,
         )
         .eval()
     )
-    scene.fill(module.text_branch, "text_branch.")
-    scene.fill(module.adapter_branch, "adapter_branch.")
+    small_sdxl.fill(module.text_branch, "text_branch.")
+    small_sdxl.fill(module.adapter_branch, "adapter_branch.")
     words, image = module(features, maps)
     _, nobody = module(torch.zeros_like(features), [torch.zeros_like(plane) for plane in maps])
-    call = scene.draw_call()
+    call = small_sdxl.draw_call()
     if "text" in case.branches:
         if case.norms:
             words = [
@@ -76,14 +77,14 @@ def record_case(case: uniid_cases.Case) -> Tensor:
                 for part, norms in zip(words, uniid_cases.NORMS, strict=True)
             ]
         prompt = call["prompt_embeds"]
-        spliced = [prompt[:, :1], torch.cat(list(words), -1), prompt[:, 1 : -scene.TOKENS]]
+        spliced = [prompt[:, :1], torch.cat(list(words), -1), prompt[:, 1 : -small_sdxl.TOKENS]]
         call["prompt_embeds"] = torch.cat(spliced, 1)
     if "adapter" in case.branches:
         call["prompt_embeds"] = torch.cat([call["prompt_embeds"], image], 1)
         call["negative_prompt_embeds"] = torch.cat([call["negative_prompt_embeds"], nobody], 1)
     else:
         # Their UNet always has the adapter's layers: an SDXL without them.
-        _, parts = scene.build_parts()
+        _, parts = small_sdxl.build_parts()
     pipeline: Any = family.pipeline(parts)
     theirs: Any = import_module("modules.my_pipeline").MyStableDiffusionXLPipeline(
         **{name: part for name, part in pipeline.components.items() if name not in ("safety",)}
@@ -97,7 +98,7 @@ def record_case(case: uniid_cases.Case) -> Tensor:
         text_branch_scale=case.text[1] if with_text else 1.0,
         adapter_branch_scale_before_merge=case.adapter[0],
         adapter_branch_scale=case.adapter[1],
-        num_text_branch_tokens=scene.TOKENS if with_text else 0,
+        num_text_branch_tokens=small_sdxl.TOKENS if with_text else 0,
     ).images
 
 
@@ -112,7 +113,7 @@ def record_norms() -> dict[str, Tensor]:
         text.tokenizer,
         text.tokenizer_2,
         *encoders,
-        n_column=scene.TOKENS,
+        n_column=small_sdxl.TOKENS,
     )
     return {f"norms.{index}": torch.norm(rows, dim=1) for index, rows in enumerate(outputs)}
 
@@ -121,7 +122,7 @@ def stand_in(encoder: Any) -> Any:
     """An encoder that reads a whole row of input embeddings, as their own CLIP does."""
     embedding = encoder.get_input_embeddings()
 
-    def run(*, inputs_embeds: Tensor, **options: Any) -> Any:
+    def run(inputs_embeds: Tensor) -> Any:
         handle = embedding.register_forward_hook(lambda *_: inputs_embeds)
         try:
             ids = torch.zeros(inputs_embeds.shape[:2], dtype=torch.long)
@@ -131,7 +132,7 @@ def stand_in(encoder: Any) -> Any:
 
     class Encoder(SimpleNamespace):
         def __call__(self, input_ids: Any = None, **options: Any) -> Any:
-            return run(**options)
+            return run(options["inputs_embeds"])
 
     return Encoder(get_input_embeddings=lambda: embedding)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tests.inference.plugins import scene
+from tests.inference.plugins import small_sdxl
 
 from frisket.adapters.image.adapter import ImageAdapter
 from frisket.adapters.image.branches import ADAPTER, TEXT, write_branch
@@ -49,8 +49,8 @@ CASES = {
 
 def write_network(folder: Path) -> Path:
     """The recognition network, one block a stage."""
-    network = IResNet(IResNetShape((1, 1, 1, 1), scene.STAGES))
-    scene.fill(network, "network.")
+    network = IResNet(IResNetShape((1, 1, 1, 1), small_sdxl.STAGES))
+    small_sdxl.fill(network, "network.")
     folder.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), folder / "backbone.safetensors")
     return folder
@@ -58,15 +58,15 @@ def write_network(folder: Path) -> Path:
 
 def write_branches(folder: Path) -> Path:
     """Both branches as the authors' scripts save them, and norms of names beside."""
-    text = UniIdTextProjection((scene.HALF, scene.HALF), scene.TOKENS)
-    scene.fill(text, "text_branch.")
+    text = UniIdTextProjection((small_sdxl.HALF, small_sdxl.HALF), small_sdxl.TOKENS)
+    small_sdxl.fill(text, "text_branch.")
     write_branch(folder / TEXT, recognise(text.state_dict(), {}))
-    _, parts = scene.build_parts()
-    projection = UniIdAdapterProjection(scene.WIDTH, tokens=ADAPTER_TOKENS, hidden=HIDDEN)
+    _, parts = small_sdxl.build_parts()
+    projection = UniIdAdapterProjection(small_sdxl.WIDTH, tokens=ADAPTER_TOKENS, hidden=HIDDEN)
     assert parts.denoiser is not None
     adapter = ImageAdapter.start_for_model("uniid-adapter", projection, parts.denoiser)
-    scene.fill(adapter.image_proj, "adapter_branch.")
-    scene.fill(adapter.ip_adapter, "adapter_branch.adapter_modules.")
+    small_sdxl.fill(adapter.image_proj, "adapter_branch.")
+    small_sdxl.fill(adapter.ip_adapter, "adapter_branch.adapter_modules.")
     write_branch(folder / ADAPTER, adapter.to_file())
     write_name_norms(folder, [torch.tensor(norms) for norms in NORMS])
     return folder
@@ -82,7 +82,7 @@ def build_text() -> Any:
         "text_encoder_2": tiny.clip_text(16, projection=16),
     }
     for name in ("text_encoder", "text_encoder_2"):
-        scene.fill(parts[name], f"{name}.")  # type: ignore[arg-type]
+        small_sdxl.fill(parts[name], f"{name}.")  # type: ignore[arg-type]
     return ClipText(Source("sdxl"), **parts)  # type: ignore[arg-type]
 
 
@@ -95,7 +95,7 @@ def write_files(folder: Path) -> Path:
 
 def make_request(folder: Path, case: Case, **settings: Any) -> MethodRequest:
     """A request with the files in a folder."""
-    face = FaceEmbedding(20 * torch.ones(512) / 512**0.5, scene.draw_crop()[0])
+    face = FaceEmbedding(20 * torch.ones(512) / 512**0.5, small_sdxl.draw_crop()[0])
     frame = torch.zeros(4, 4, 3, dtype=torch.uint8)
     options = UniIdOptions(
         start=case.start,

@@ -36,8 +36,8 @@ class ReferenceTokens:
     says of how many pictures, one after the other.
     """
 
-    tokens: Float[Tensor, "1 t c"]
-    negative: Float[Tensor, "1 o c"]
+    tokens: Float[Tensor, "b t c"]  # one for all samples, or one each
+    negative: Float[Tensor, "o n c"]
     pictures: int = 1
 
 

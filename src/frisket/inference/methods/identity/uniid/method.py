@@ -15,6 +15,7 @@ from frisket.inference.methods.identity.image_attention import (
     Projection,
 )
 from frisket.inference.methods.identity.layered import LayeredAttention
+from frisket.inference.methods.identity.reference_method import pick_mask
 from frisket.inference.methods.identity.rescale import MergeSchedule, rescale_to_output
 from frisket.inference.methods.identity.strict import StrictConfinement
 from frisket.inference.methods.identity.uniid.words import FaceWords, list_word_adapters
@@ -61,7 +62,7 @@ class UniId:
         self, pipeline: Any, call: Callable[[], dict[str, Any]], specs: Sequence[SampleSpec]
     ) -> Iterator[None]:
         """Inside, the face is in every prediction; ValueError for a size that has no mask."""
-        mask = find_mask(self.masks, specs[0])
+        mask = pick_mask(self.masks, specs)
         attention = self.make_attention(call()["prompt_embeds"], mask)
         method: Any = attention
         if self.strict and mask is not None:
@@ -90,18 +91,3 @@ class UniId:
             merge=rescale_to_output if self.rescale else None,
         )
         return LayeredAttention(self.layers, [adapter], before=written)
-
-
-def find_mask(
-    masks: Mapping[ClipSize, Weights], spec: SampleSpec
-) -> Float[Tensor, "1 f h w"] | None:
-    """Where a method acts in a sample; None is everywhere. ValueError for a size without one."""
-    if not masks:
-        return None
-    size = (spec.frames, spec.height, spec.width)
-    if size not in masks:
-        raise ValueError(
-            f"there is no mask for samples of {size[0]} frames of {size[1]} x {size[2]} pixels;"
-            f" there are masks for {sorted(masks)}"
-        )
-    return masks[size][:, 0]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from frisket.adapters.image.branches import ADAPTER, TEXT, WEIGHTS, find_branches, read_branch
 from frisket.adapters.image.layouts import ImageAdapterFile
-from frisket.adapters.image.numbering import list_places, number_layers
+from frisket.adapters.image.numbering import list_places
 from frisket.adapters.image.uniid import UniIdAdapterProjection, UniIdTextProjection
 from frisket.adapters.spec import AdapterMismatch
 from frisket.adapters.targets import unwrap_model
@@ -21,6 +21,12 @@ from frisket.faces.embedders.iresnet import PUBLISHED, IResNetEmbedder
 from frisket.faces.embedders.iresnet import load as load_iresnet
 from frisket.families.base import Family, Parts
 from frisket.families.experts import first
+from frisket.inference.methods.identity.adapter_layers import (
+    PlacedModule,
+    name_layers,
+    number_tiny_layers,
+    refuse_places,
+)
 from frisket.inference.methods.identity.rescale import MergeSchedule
 from frisket.inference.methods.identity.uniid.method import FaceTokens, UniId
 from frisket.inference.methods.identity.uniid.name_norms import read_name_norms
@@ -29,7 +35,7 @@ from frisket.inference.methods.plugin import MethodRequest, MethodUnusable
 
 Branches = Literal["both", "text", "adapter"]
 FaceMapList = list[Float[Tensor, "b _ _ _"]]
-UNET_KEY = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+UNET_START = 1  # public files count a UNet's attention layers from its first self-attention, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +56,17 @@ class UniIdOptions:
     branches: Branches = "both"
 
     def __post_init__(self) -> None:
-        """MethodUnusable for a word or number that means nothing."""
-        for name, choices in (("norms", NormSource), ("branches", Branches)):
-            if getattr(self, name) not in get_args(choices):
-                known = ", ".join(get_args(choices))
-                raise MethodUnusable(
-                    f"{name} = {getattr(self, name)!r} is none of uniid's: {known}"
-                )
-        for name in ("text", "adapter"):
-            if len(getattr(self, name)) != 2:
-                raise MethodUnusable(
-                    f"{name} = {getattr(self, name)} is not two strengths, before and from step"
-                    f" {self.start} on"
-                )
+        """MethodUnusable for a number of steps that is none."""
         if self.start < 0:
             raise MethodUnusable(f"start = {self.start} is no number of steps")
 
 
 def refuse_others(family: Family, variant: str) -> str:
     """Why UniID cannot run on a variant; empty for UNets, which read text by cross-attention."""
-    try:
-        is_unet = family.streams.find(UNET_KEY) == "text"
-    except ValueError:
-        is_unet = False
-    if is_unet:
-        return ""
+    if not refuse_places(family, variant):
+        numbers = number_tiny_layers(family, family.variants[variant].like or variant)
+        if min(numbers) == UNET_START:
+            return ""
     return f"UniID is made for UNets (it is published for SDXL); {family.name} {variant} has none"
 
 
@@ -130,27 +122,20 @@ class ProjectedFace:
     def lay_on(self, family: Family, parts: Parts, layers: Sequence[AttentionLayer]) -> FaceTokens:
         """Keys and values on the layers of a UNet; MethodUnusable where they are not the file's."""
         assert parts.denoiser is not None
-        names = number_layers(family, parts.denoiser)
-        if sorted(names) != sorted(self.file.numbers):
+        names = name_layers(self.file, str(self.source), family, parts.denoiser)
+        text: Any = layers[0].module
+        if text.to_k.in_features != self.tokens.shape[-1]:
             raise MethodUnusable(
-                f"{self.source}: its adapter branch is for {len(self.file.numbers)} attention"
-                f" layers, {family.name} {parts.variant} has {len(names)}"
+                f"{self.source}: its adapter branch makes tokens of {self.tokens.shape[-1]}"
+                f" channels, {family.name} {parts.variant} reads {text.to_k.in_features}: it was"
+                " made for another model"
             )
-        modules = {layer.name: layer.module for layer in layers}
-        for number, inner in zip(self.file.numbers, self.file.inner, strict=True):
-            own: Any = modules[names[number]].to_k
-            if (own.out_features, own.in_features) != (inner, self.tokens.shape[-1]):
-                raise MethodUnusable(
-                    f"{self.source}: its attention layer {number} is {self.tokens.shape[-1]} to"
-                    f" {inner} channels wide, that of {family.name} {parts.variant}"
-                    f" {own.in_features} to {own.out_features}"
-                )
-        weight = next(first(parts.denoiser).parameters())
-        built = self.file.build_layers().to(weight.device, weight.dtype).requires_grad_(False)
-        pairs: dict[str, Any] = {names[int(number)]: pair for number, pair in built.items()}
+        pairs: dict[str, Any] = {
+            names[int(number)]: pair for number, pair in self.file.build_layers().items()
+        }
         return FaceTokens(
-            {name: pair.to_k_ip for name, pair in pairs.items()},
-            {name: pair.to_v_ip for name, pair in pairs.items()},
+            {name: PlacedModule(pair.to_k_ip) for name, pair in pairs.items()},
+            {name: PlacedModule(pair.to_v_ip) for name, pair in pairs.items()},
             self.tokens,
             self.negative,
         )
@@ -164,6 +149,8 @@ def read_uniid(request: MethodRequest, family: Family, variant: str) -> ReadUniI
     """
     if reason := refuse_others(family, variant):
         raise MethodUnusable(reason)
+    if request.strict and not request.masks:
+        raise MethodUnusable("strict keeps what is outside a mask as it is: give one (mask)")
     options = request.options or UniIdOptions()
     crops = collect_crops(request)
     files = read_branches(request.source, options.branches)
