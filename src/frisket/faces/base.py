@@ -75,6 +75,8 @@ class EmbedderPlugin:
     commercial: bool  # whether what it loads may be used commercially; else never a default
     files: str = ""  # what the source must be; empty where the package brings the weights
     published: str = ""  # where its files are to be had
+    names: tuple[str, ...] = ()  # of the files: a folder with one of them is taken for its source
+    detector: str = ""  # the face detector that goes with it
     tiny: Callable[[Path], Path] | None = None  # a small random build of its files, for tests
 
 
