@@ -69,4 +69,6 @@ EMBEDDER = EmbedderPlugin(
     commercial=False,
     files=f"a folder with one of {', '.join(PACK_RECOGNISERS)}, or such a file",
     published=PUBLISHED,
+    names=PACK_RECOGNISERS,
+    detector="scrfd",
 )

@@ -91,4 +91,6 @@ EMBEDDER = EmbedderPlugin(
     commercial=True,
     files=f"a folder with {NAMES[0]}, or such a file",
     published=PUBLISHED,
+    names=NAMES,
+    detector="yunet",
 )
