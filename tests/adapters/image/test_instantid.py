@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from frisket.adapters.spec import AdapterMismatch
 from frisket.families.base import FAMILIES
 
 
+@cache
 def build_modules() -> InstantIdModules:
+    """Nobody may change them."""
     unet = build_unet()
     modules = InstantIdModules.start_for_model(unet, hidden=64, tokens=5)
     with torch.no_grad():
@@ -47,13 +50,8 @@ def test_a_folder_comes_back_bit_for_bit_and_diffusers_reads_both_parts(folder: 
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
     assert names == {ADAPTER, f"{NET}/{CONFIG}", f"{NET}/{WEIGHTS}"}
     state = back.state_dict()
-    torch.manual_seed(0)
+    assert state.keys() == modules.state_dict().keys()
     for name, value in modules.state_dict().items():
-        if "image_proj" not in name and "mid_block.weight" not in name:
-            assert value.shape == state[name].shape
-    again = folder.parent / "again"
-    back.save(again)
-    for name, value in InstantIdModules.from_folder(again).state_dict().items():
         assert torch.equal(value, state[name])
     theirs = ControlNetModel.from_pretrained(folder / NET)
     for name, value in theirs.state_dict().items():
@@ -96,9 +94,8 @@ def test_only_a_bare_unet_can_be_begun_from() -> None:
     for spatial in (3, 16):
         with pytest.raises(AdapterMismatch, match=str(spatial)):
             start_identity_net(unet, spatial)
+    transformer: Any = FAMILIES.load("pocket").tiny("dit").denoiser
     with pytest.raises(AdapterMismatch, match="WanTransformer3DModel"):
-        transformer = FAMILIES.load("pocket").tiny("dit").denoiser
-        assert transformer is not None
         start_identity_net(transformer)
     lora.attach(unet, lora.LoraSpec(rank=2, targets=("to_q",)), seed=0)
     with pytest.raises(AdapterMismatch, match="before adapters are attached"):
