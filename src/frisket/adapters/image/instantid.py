@@ -72,12 +72,13 @@ class InstantIdModules(nn.Module):
         tokens: int = TOKENS,
         hidden: int = HIDDEN,
     ) -> "InstantIdModules":
-        """New modules for a bare UNet that change nothing before the first step of IdentityNet.
+        """New modules for a bare UNet, as the paper begins them.
 
-        Keys and values begin as the text's, IdentityNet as the UNet's way down with its last
-        convolutions at zero (ControlNet, arXiv 2302.05543, section 3.1). `spatial` is how many
-        pixels a latent cell has on a side, `embedding` the embedder's width, `hidden` the
-        resampler's (a multiple of 64). Raises as `start_identity_net`.
+        Keys and values begin as the text's, so that tokens act from the first step on; IdentityNet
+        as the UNet's way down with its last convolutions at zero (ControlNet, arXiv 2302.05543,
+        section 3.1), so that its residuals are 0. `spatial` is how many pixels a latent cell has on
+        a side, `embedding` the embedder's width, `hidden` the resampler's (a multiple of 64).
+        Raises as `start_identity_net`.
         """
         identity_net = start_identity_net(model, spatial)
         width = identity_net.config.cross_attention_dim

@@ -31,7 +31,7 @@ class TokenNet(ControlNetModel):
         encoder_hidden_states: Tensor,
         *args: Any,
         **options: Any,
-    ) -> Any:  # noqa: E501
+    ) -> Any:
         """The face's tokens in the prompt's place, negative rows first."""
         return super().forward(sample, timestep, self.tokens, *args, **options)
 

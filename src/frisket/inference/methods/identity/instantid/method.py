@@ -123,8 +123,7 @@ class InstantIdMethod:
     ) -> Iterator[None]:
         """Inside, the face acts; ValueError for a size that no mask was laid for."""
         mask = self._find_mask(specs[0])
-        attention = ImageAttention(self.places.layers, [self._make_adapter(mask)])
-        source = self._make_source(attention, call(), specs, mask)
+        attention, source = self.make_halves(call(), specs, mask)
         with ExitStack() as stack:
             stack.enter_context(add_residuals(self.unet, source.compute))
             if self.strict and mask is not None:
@@ -134,6 +133,38 @@ class InstantIdMethod:
                 stack.enter_context(attention.attach(pipeline, call, specs))
             yield
 
+    def make_halves(
+        self,
+        kwargs: Mapping[str, Any],
+        specs: Sequence[SampleSpec],
+        mask: Float[Tensor, "1 f h w"] | None = None,
+    ) -> tuple[ImageAttention, ResidualSource]:
+        """The two halves for one call of the pipeline with `kwargs`: attention, and residuals.
+
+        Turning the attention (`ImageAttention.turn`) turns the residuals with it, so that guidance
+        which makes passes of its own is of both.
+        """
+        adapter = ImageAdapter(
+            self.layers.keys,
+            self.layers.values,
+            self.face.tokens,
+            self.face.negative,
+            scale=self.strength.attention,
+            mask=mask,
+        )
+        attention = ImageAttention(self.places.layers, [adapter])
+        find_owners = partial(
+            find_row_owners,
+            count=len(specs),
+            text=kwargs.get("prompt_embeds"),
+            negative=kwargs.get("negative_prompt_embeds"),
+        )
+        control = self._make_control(specs[0], mask)
+        source = ResidualSource(
+            self.net, control, find_owners, lambda: attention.side, steps=specs[0].steps
+        )
+        return attention, source
+
     def _find_mask(self, spec: SampleSpec) -> Float[Tensor, "1 f h w"] | None:
         if not self.masks:
             return None
@@ -142,42 +173,17 @@ class InstantIdMethod:
             raise ValueError(f"no mask was laid for samples of {size} frames and pixels")
         return self.masks[size][:, 0]
 
-    def _make_adapter(self, mask: Tensor | None) -> ImageAdapter:
-        return ImageAdapter(
-            self.layers.keys,
-            self.layers.values,
-            self.face.tokens,
-            self.face.negative,
-            scale=self.strength.attention,
-            mask=mask,
-        )
-
-    def _make_source(
-        self,
-        attention: ImageAttention,
-        kwargs: Mapping[str, Any],
-        specs: Sequence[SampleSpec],
-        mask: Tensor | None,
-    ) -> ResidualSource:
-        spec, strength, face = specs[0], self.strength, self.face
-        picture = draw_pose(face.keypoints, face.size, (spec.height, spec.width), strength.strokes)
-        control = FaceControl(
+    def _make_control(self, spec: SampleSpec, mask: Tensor | None) -> FaceControl:
+        strength, face = self.strength, self.face
+        size = (spec.height, spec.width)
+        return FaceControl(
             face.tokens,
             face.negative,
-            picture,
+            draw_pose(face.keypoints, face.size, size, strength.strokes),
             scale=strength.identity_net,
             mask=mask,
             start=strength.start,
             end=strength.end,
-        )
-        find_owners = partial(
-            find_row_owners,
-            count=len(specs),
-            text=kwargs.get("prompt_embeds"),
-            negative=kwargs.get("negative_prompt_embeds"),
-        )
-        return ResidualSource(
-            self.net, control, find_owners, lambda: attention.side, steps=spec.steps
         )
 
 
