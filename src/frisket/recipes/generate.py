@@ -28,6 +28,7 @@ from frisket.inference.sample_specs import SampleSpec, check
 from frisket.runs.methods.focusing import focus_words, locate_focus, read_focus
 from frisket.runs.methods.fusing import FusePlan, plan_fusion, save_masks
 from frisket.runs.methods.identity.plan import MethodPlan, plan_methods
+from frisket.runs.methods.identity.resemblance import measure_resemblance
 from frisket.runs.methods.regional import LoraPlace, read_places
 from frisket.runs.prepare import source_of
 from frisket.runs.sampling.prompt_file import PromptLine, read_prompts
@@ -139,7 +140,10 @@ def generate(
             progress("sampling", len(samples), len(shots) * len(versions))
     ordered = [samples[index, version.name] for index in range(len(shots)) for version in versions]
     record = describe(family, source, lora, ordered, places, fusion, plan)
-    sheet = _lay_grid(ordered, len(versions), len(seeds))
+    clips = [saved_sample.picture.frames for saved_sample in ordered]
+    likeness = measure_resemblance(plan if without else NO_METHODS, clips)
+    record |= {"likeness": likeness.records} if likeness.records else {}
+    sheet = _lay_grid(ordered, len(versions), len(seeds), likeness.labels)
     return Generated(
         tuple(saved_sample.path for saved_sample in ordered),
         save(sheet, folder / "grid", variant.fps),
@@ -155,9 +159,14 @@ def _save_fused_masks(
         save_masks(method.masks[picture.spec], fusion.names, picture.spec, path, fps)
 
 
-def _lay_grid(samples: Sequence["SavedSample"], versions: int, seeds: int) -> Frames:
-    """All samples side by side: a row a prompt, a column a seed and version."""
-    labels = [_write_label(saved_sample, versions) for saved_sample in samples]
+def _lay_grid(
+    samples: Sequence["SavedSample"], versions: int, seeds: int, notes: Sequence[str]
+) -> Frames:
+    """All samples side by side: a row a prompt, a column a seed and version, a note under each."""
+    labels = [
+        f"{_write_label(saved_sample, versions)}\n{note}".strip()
+        for saved_sample, note in zip(samples, notes, strict=True)
+    ]
     pictures = [saved_sample.picture for saved_sample in samples]
     return grid(pictures, seeds * versions, labels=labels)
 

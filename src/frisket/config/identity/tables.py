@@ -33,9 +33,9 @@ class Identity(Section):
     embedder_source: Path | None = None
     """Its file or folder."""
     detector: str = ""
-    """What finds faces (`frisket methods` lists them); empty as with `embedder`."""
+    """What finds faces (`frisket methods` lists them); empty: what goes with the embedder."""
     detector_source: Path | None = None
-    """Its file or folder."""
+    """Its file or folder; empty: beside the embedder's."""
     scale: Strength = 1.0
     """How strongly it acts; 0 is the base model."""
     mask: Path | None = None

@@ -42,9 +42,9 @@ class MethodOptions(Section):
     embedder_sources: Annotated[tuple[str, ...], option("--embedder-source", metavar="PATH")] = ()
     """Its file or folder, in turn; one is for all."""
     detectors: Annotated[tuple[str, ...], option("--detector")] = ()
-    """What finds faces, in turn; one is for all."""
+    """What finds faces, in turn; one is for all. By default what goes with the embedder."""
     detector_sources: Annotated[tuple[str, ...], option("--detector-source", metavar="PATH")] = ()
-    """Its file or folder, in turn; one is for all."""
+    """Its file or folder, in turn; one is for all. By default beside the embedder's."""
     scales: Annotated[tuple[float, ...], option("--method-scale")] = ()
     """Strength of each --method in turn; 1."""
     masks: Annotated[tuple[str, ...], option("--method-mask", metavar="FILE")] = ()

@@ -41,7 +41,7 @@ def here(
 def list_words(album: Album, *faces: Path) -> list[Any]:
     """The options of one toy."""
     words = ["--method", "toy", "--method-source", album.folder / "toy", "--embedder", "tiny"]
-    words += ["--detector", "drawn", "--detector-source", album.folder]
+    words += ["--detector", "toy_faces", "--detector-source", album.folder]
     return words + [word for face in faces for word in ("--face", face)]
 
 

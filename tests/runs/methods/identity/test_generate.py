@@ -69,6 +69,9 @@ def test_versions_side_by_side_and_the_record(model: Path, album: Album, tmp_pat
     assert second["embedder"] == "tiny"
     assert [entry["methods"] for entry in record["pictures"]][-2:] == [["toy-2"], ["toy", "toy-2"]]
     assert [entry["lora"] for entry in record["pictures"]] == [False, True, False, False, True]
+    measured = record["likeness"][0]  # the drawn detector knows no sample
+    assert [set(picture) for picture in measured["pictures"]] == [{"ada", "bob"}] * 5
+    assert measured["people"]["ada"]["detected"] == 0
     page = write_gallery(tmp_path)
     assert page is not None
     titles = ["trained x 1 + toy x 1 + toy-2 x 0.5", ">toy-2 x 0.5<", ">trained x 1<", ">base<"]

@@ -162,7 +162,10 @@ def test_a_family_that_cannot(album: Album, tmp_path: Path) -> None:
     [
         ({"method": "toi"}, r"no method is named 'toi', did you mean `toy`"),
         ({"embedder": "iresnett"}, r"no face embedder is named 'iresnett', did you mean `iresnet`"),
-        ({"detector": "drwan"}, r"no face detector is named 'drwan', did you mean `drawn`"),
+        (
+            {"detector": "toy_face"},
+            r"no face detector is named 'toy_face', did you mean `toy_faces`",
+        ),
         ({"options": {"tnit": 1}}, r"toy has no option 'tnit', did you mean `tint`"),
         ({"options": {"tint": "red"}}, r"`identity\.0\.options\.tint` should be a number"),
         (

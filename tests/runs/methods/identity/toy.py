@@ -34,7 +34,7 @@ from frisket.pocket.portraits import draw_person, sample_person, sample_view
 WIDTH, TOKENS, PEOPLE = 8, 2, 64
 NAMES = {
     "frisket.methods": {"toy": "METHOD", "toy_guiding": "GUIDING", "toy_pixels": "PIXELS"},
-    "frisket.face_detectors": {"drawn": "DETECTOR"},
+    "frisket.face_detectors": {"toy_faces": "DETECTOR"},
 }
 FREE = Licence("Apache-2.0", "none")
 LICENCE = Licence("Apache-2.0", "none", warning="the toy is for tests")
@@ -150,7 +150,7 @@ class DrawnFaces:
     """Knows the faces of pictures by their pixels, from faces.json."""
 
     faces: dict[str, list[dict[str, Any]]]
-    name: str = "drawn"
+    name: str = "toy_faces"
     licence: Licence = FREE
 
     def detect(self, frame: Tensor) -> list[DetectedFace]:
@@ -218,7 +218,7 @@ class Album:
             "source": self.folder / "toy",
             "faces": faces,
             "embedder": "tiny",
-            "detector": "drawn",
+            "detector": "toy_faces",
             "detector_source": self.folder,
             **keys,
         }

@@ -5,7 +5,7 @@ whether the files are there, then masks and pictures, then the method's own file
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from frisket.config.identity.tables import Identity
 from frisket.config.identity.typed import label_methods
 from frisket.config.load import ConfigError
 from frisket.faces.base import EMBEDDERS
-from frisket.faces.detect import DETECTORS
+from frisket.faces.recognise import FaceModels, complete_models
 from frisket.families.base import Family, Parts, Source
 from frisket.inference.methods.base import Method
 from frisket.inference.methods.plugin import (
@@ -66,9 +66,10 @@ class PlannedMethod:
 
 @dataclass(frozen=True, slots=True)
 class MethodPlan:
-    """The methods of a call, in the order of their tables."""
+    """The methods of a call, in the order of their tables, and the networks that read faces."""
 
     planned: tuple[PlannedMethod, ...] = ()
+    reader: FaceReader = field(default_factory=FaceReader)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -136,7 +137,7 @@ def plan_methods(
         )
         reading = method.plugin.read(request, family, source.variant)
         planned.append(PlannedMethod(method, tuple(faces), request, reading))
-    return MethodPlan(tuple(planned))
+    return MethodPlan(tuple(planned), reader)
 
 
 def check_files(method: AskedMethod) -> None:
@@ -177,17 +178,24 @@ def looks_for_faces(method: AskedMethod) -> bool:
 
 
 def name_networks(method: AskedMethod) -> AskedMethod:
-    """The same with the networks that are taken where its table names none; ConfigError for none.
+    """The same with the networks that are taken where its table names none.
 
-    Nothing is loaded.
+    The detector is the one that goes with the embedder, its files those beside the embedder's.
+    Nothing is loaded. ConfigError where no embedder is named and none is free, FaceModelUnusable
+    where no detector goes with it.
     """
     if not looks_for_faces(method):
         return method
-    names = {
-        kind: getattr(method.table, kind) or find_free(shelf, kind)
-        for kind, shelf in (("embedder", EMBEDDERS), ("detector", DETECTORS))
+    table = method.table
+    embedder = table.embedder or find_free(EMBEDDERS, "embedder")
+    places = [str(path or "") for path in (table.embedder_source, table.detector_source)]
+    models = complete_models(FaceModels(embedder, places[0], table.detector, places[1]))
+    update = {
+        "embedder": embedder,
+        "detector": models.detector,
+        "detector_source": Path(models.detector_source) if models.detector_source else None,
     }
-    return replace(method, table=method.table.model_copy(update=names))
+    return replace(method, table=table.model_copy(update=update))
 
 
 def read_references(
