@@ -1,19 +1,25 @@
 """`frisket generate --method` and `frisket methods` as they are typed."""
 
 import json
+import re
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
 from tests.runs.methods.identity.test_generate import write_lora
 from tests.runs.methods.identity.toy import Album
 
 from frisket.cli import app as app_module
+from frisket.config.load import check
+from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
 from frisket.inference.methods.plugin import METHODS
 
+ROOT = Path(__file__).parents[4]
 TOY = ["--method", "toy", "--face", "a.png", "--method-source", "x"]
 
 
@@ -101,6 +107,18 @@ def test_what_is_mistyped_is_one_line(
     typed = here("generate", "--prompt", "a ring", "--base", *words)
     assert typed.code == 2
     assert message in typed.error
+
+
+def test_the_page_shows_options_that_there_are() -> None:
+    text = (ROOT / "docs" / "identity.md").read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"```\n(.*?)```", text, re.DOTALL))
+    commands: Any = typer.main.get_command(app_module.app)
+    options = {name for option in commands.commands["generate"].params for name in option.opts}
+    assert {word for word in blocks.split() if word.startswith("-")} <= options
+    names = re.findall(r"--method (\w+)", blocks)
+    assert set(names) <= set(METHODS.names())
+    tables = tomllib.loads("\n".join(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)))
+    check(Config.model_validate(tables))
 
 
 def test_methods_are_listed_with_what_they_need(here: Any, tmp_path: Path) -> None:
