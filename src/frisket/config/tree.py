@@ -20,6 +20,7 @@ from frisket.config.data import (
     list_weights,
     read_regions,
 )
+from frisket.config.identity.tables import Identity
 from frisket.config.lora import Lora
 from frisket.config.maskgen import MaskGeneration
 from frisket.config.presets.lay import lay_under, plan_for
@@ -302,6 +303,7 @@ class Config(Section):
     optimizer: Optimizer = Optimizer()
     validation: Validation = Validation()
     preview: Preview = Preview()
+    identity: tuple[Identity, ...] = ()
     run: Run = Run()
     maskgen: MaskGeneration = MaskGeneration()
 
@@ -314,8 +316,13 @@ class Config(Section):
 
     @model_serializer(mode="wrap")
     def _leave_out_masks(self, write: Any) -> dict[str, Any]:
-        """How masks are made only where something is said of it: it is no part of a run."""
+        """How masks are made only where something is said of it: it is no part of a run.
+
+        So with methods of sampling.
+        """
         tree: dict[str, Any] = write(self)
+        if not self.identity:
+            tree.pop("identity", None)
         if self.maskgen == type(self.maskgen)():
             tree.pop("maskgen", None)
         return tree

@@ -114,6 +114,14 @@ class Strength:
         if self.shape not in SHAPES:
             raise ValueError(f"no strength goes as {self.shape!r}: {', '.join(sorted(SHAPES))}")
 
+    def check(self, steps: int) -> None:
+        """ValueError where values do not reach for so many steps."""
+        if self.values and steps > len(self.values):
+            raise ValueError(
+                f"strengths for {len(self.values)} steps, but {steps} are sampled: give one number"
+                " for all, or as many as there are steps"
+            )
+
     def at(self, step: int, t: float) -> float:
         """The strength at a step (from 0) and noise level."""
         if self.values:
