@@ -62,6 +62,7 @@ class Preview(Section):
     frames: Count | None = None
     """Frames; empty takes the variant's own."""
     identity: PreviewIdentity = PreviewIdentity()
+    """Whose faces are looked for on every preview; the table below."""
 
     def sampling(self) -> dict[str, Any]:
         """How a picture is sampled: all but how often, and of what."""
