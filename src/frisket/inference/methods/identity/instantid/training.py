@@ -44,8 +44,8 @@ class FaceRows:
         masks = counts[0] if self.mask is None else len(self.mask)
         if counts[0] != counts[1] or masks not in (1, counts[0]):
             raise ValueError(
-                f"{counts[0]} embeddings, {counts[1]} pictures of key points, and {masks} masks: one"
-                " of each a row"
+                f"{counts[0]} embeddings, {counts[1]} pictures of key points, and {masks} masks:"
+                " one of each a row"
             )
 
 
