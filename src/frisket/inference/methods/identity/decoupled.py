@@ -7,13 +7,17 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from frisket.adapters.targets import unwrap_model
 from frisket.families.base import Family
 from frisket.families.experts import experts_of
-from frisket.inference.methods.identity.guidance import GuidanceKind, Strength, guide_decoupled
+from frisket.inference.methods.identity.guidance import (
+    GuidanceKind,
+    Strength,
+    differ_from_plain,
+    guide_decoupled,
+)
 from frisket.inference.methods.identity.image_attention import (
     ImageAttention,
     StepCount,
@@ -138,26 +142,32 @@ class DecoupledGuidance:
     ) -> Tensor:
         """The negative prediction by which the pipeline comes to what is guided.
 
-        `other` is the negative side with the image: the middle, or for `apart` the full one.
+        n' = n + (guided - plain) / (1 - s), with plain = n + s (p - n), what the pipeline would
+        have come to; where guidance is plain by s, n itself. `other` is the negative side with the
+        image: the middle, or for `apart` the full one.
         """
         middle = positive.middle if positive.middle is not None else other
         full = other if self.kind == "apart" else positive.output
         assert middle is not None
         assert full is not None
-        step = self.steps.read(torch.tensor(positive.t))
-        guided = guide_decoupled(
-            negative.float(),
-            middle.float(),
-            full.float(),
-            first=self.first.at(step, positive.t),
-            second=self.second.at(step, positive.t),
-            kind=self.kind,
-            renorm=self.renorm,
-            rescale=self.rescale,
-        )
         strength = call.strengths[self._name_expert(passes.model)]
-        solved = solve_negative(guided, positive.output.float(), negative.float(), strength)
-        return solved.to(negative.dtype)
+        step = self.steps.read(torch.tensor(positive.t))
+        first, second = (own.at(step, positive.t) for own in (self.first, self.second))
+        sides = negative.float(), middle.float(), full.float()
+        if self.kind != "apart" and not self.renorm and self.rescale == 0:
+            more = differ_from_plain(*sides, first=first, second=second, strength=strength)
+        else:
+            guided = guide_decoupled(
+                *sides,
+                first=first,
+                second=second,
+                kind=self.kind,
+                renorm=self.renorm,
+                rescale=self.rescale,
+            )
+            whole = positive.output.float()
+            more = guided - (sides[0] + strength * (whole - sides[0]))
+        return (sides[0] + more / (1 - strength)).to(negative.dtype)
 
     def _name_expert(self, model: nn.Module) -> str:
         experts = experts_of(self.denoiser)
@@ -166,20 +176,6 @@ class DecoupledGuidance:
             for name, expert in experts.items()
             if expert is model or unwrap_model(expert) is model
         )
-
-
-def solve_negative(
-    guided: Float[Tensor, "b ..."],
-    positive: Float[Tensor, "b ..."],
-    negative: Float[Tensor, "b ..."],
-    strength: float,
-) -> Float[Tensor, "b ..."]:
-    """The n' with n' + strength (positive - n') = guided, from the plain negative on.
-
-    Where `guided` is what plain guidance gives, n' is `negative` up to rounding.
-    """
-    plain = negative + strength * (positive - negative)
-    return negative + (guided - plain) / (1 - strength)
 
 
 def read_call(kwargs: Mapping[str, Any], count: int, experts: Sequence[str]) -> GuidedCall:
