@@ -77,7 +77,7 @@ class ReferenceAttention:
         acts = adapter.scale_at(0) != 0 and not adapter.is_masked_out
         with ExitStack() as stack:
             if self.lora is not None and acts:
-                stack.enter_context(self.lora.attach(mask))
+                stack.enter_context(self.lora.attach(attention, mask))
             if self.strict and mask is not None and acts:
                 method = StrictConfinement(self.denoiser, attention, mask)
                 stack.enter_context(method.attach(pipeline, call, specs))
