@@ -126,7 +126,7 @@ def test_without_scale_or_mask_it_is_the_base_and_outside_a_strict_mask_too(unet
     outputs: list[Tensor] = []
     denoiser: Any = parts.denoiser
     handle = denoiser.register_forward_hook(lambda *call: outputs.append(call[2][0]))
-    for method in (None, build(unet, {"masks": {size: half}, "strict": True}, lora=0.0)):
+    for method in (None, build(unet, {"masks": {size: half}, "strict": True})):
         sample(unet, spec, method)
     handle.remove()
     bare_side, strict_side = outputs[0], outputs[4]

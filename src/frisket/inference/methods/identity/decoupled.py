@@ -72,7 +72,8 @@ class DecoupledGuidance:
     renorm: bool = False
     rescale: float = 0.0
     steps: StepCount = field(default_factory=StepCount)
-    waiting: PositiveSide | None = None
+    # In the order they came: a method that blends predictions asks several times a step.
+    waiting: list[PositiveSide] = field(default_factory=list)
 
     @contextmanager
     def attach(
@@ -94,15 +95,18 @@ class DecoupledGuidance:
         guided_call = read_call(call(), len(specs), list(experts_of(self.denoiser)))
         for strength in (self.first, self.second):
             strength.check(specs[0].steps)
-        self.steps, self.waiting = StepCount(), None
+        self.steps, self.waiting = StepCount(), []
         with combine_passes(self.denoiser, self.attention, partial(self.guide, call=guided_call)):
             yield
 
     def guide(self, passes: DenoiserPasses, call: GuidedCall) -> Tensor:
         """What the pipeline is given in place of a prediction, or of the negative half of it.
 
-        ValueError for a pipeline that asks about the negative side first, or about one alone.
+        A pass without the image is left as it is. ValueError for a pipeline that asks about the
+        negative side first, or about one alone.
         """
+        if passes.attention.side == "off":
+            return passes.output
         denoiser_call = self.family.streams.read(passes.model, passes.args, passes.kwargs)
         t = float(denoiser_call.t.max())
         owners = tell_row_owners(
@@ -121,16 +125,16 @@ class DecoupledGuidance:
             return torch.cat([given, positive])
         if all(owners.positive):
             middle = None if self.kind == "identity" else passes.run("negative")
-            self.waiting = PositiveSide(t, passes.output, middle)
+            self.waiting = [side for side in self.waiting if side.t == t]
+            self.waiting.append(PositiveSide(t, passes.output, middle))
             return passes.output
-        waiting, self.waiting = self.waiting, None
-        if waiting is None or waiting.t != t:
+        if not self.waiting or self.waiting[0].t != t:
             raise ValueError(
                 f"{type(passes.model).__name__} was asked about the negative side before the"
                 " prompt's: decoupled guidance needs the prompt's first, or both in one call"
             )
         other = None if self.kind == "text" else passes.run("image")
-        return self._solve(passes, call, waiting, passes.output, other)
+        return self._solve(passes, call, self.waiting.pop(0), passes.output, other)
 
     def _solve(
         self,
