@@ -1,6 +1,8 @@
 """FastFace as a user meets it: plain where it should be, on every family, and what it refuses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,8 @@ SLOW = [
     ("hunyuan_video", "1.5-480p-t2v"),
     ("pocket", "video"),
 ]
-CASES = [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
+SLOW_TOO = pytest.mark.slow
+CASES = [*QUICK, *(pytest.param(*case, marks=SLOW_TOO) for case in SLOW)]
 PLAIN: dict[str, Any] = {"rescale": 0.0, "maps": "none"}
 Scene = tuple[Family, Parts, Path]
 
@@ -135,18 +138,47 @@ def test_without_scale_or_mask_it_is_the_base_and_outside_a_strict_mask_too(unet
     assert not torch.equal(strict_side[..., columns:], bare_side[..., columns:])
 
 
+@dataclass
+class Nested:
+    """One method around another."""
+
+    methods: Sequence[Method]
+
+    @contextmanager
+    def attach(self, *args: Any) -> Iterator[None]:
+        with ExitStack() as stack:
+            for method in self.methods:
+                stack.enter_context(method.attach(*args))
+            yield
+
+
+@pytest.mark.parametrize(("name", "variant"), [QUICK[1], pytest.param(*QUICK[0], marks=SLOW_TOO)])
+def test_beside_a_strict_person_it_is_what_plain_guidance_is(
+    tmp_path: Path, name: str, variant: str
+) -> None:
+    """The blend asks about each side twice, also where sides are asked about apart."""
+    scenery = build_scene(tmp_path, name, variant)
+    family, parts, path = scenery
+    spec = scene.make_spec(family, variant, steps=2, guidance=3.0)
+    size = (spec.frames, spec.height, spec.width)
+    left = torch.zeros(1, 1, *family.variants[variant].grid.cells(*size))
+    left[..., : left.shape[-1] // 2] = 1
+    person = {"references": (scene.make_reference(5),)}
+    strict = {**person, "masks": {size: left}, "strict": True}
+    other = scene.build_method("faceid", family, parts, path, **strict)  # type: ignore[arg-type]
+    plain = scene.build_method("faceid", family, parts, path)
+    guided = build(scenery, {}, a=(3.0,), b=(3.0,), **PLAIN)
+    both = sample(scenery, spec, Nested([other, guided]))
+    assert torch.equal(both, sample(scenery, spec, Nested([other, plain])))
+    assert not torch.equal(both, sample(scenery, spec, plain))
+
+
 def test_samples_of_a_batch_are_apart(unet: Scene) -> None:
     family, parts, _ = unet
     method = build(unet, {}, maps="mask", moments=0.7)
     specs = [scene.make_spec(family, "sdxl", steps=2)]
-    more = [*specs, scene.make_spec(family, "sdxl", steps=2, guidance=3.0)]
-    more[1] = type(specs[0])(**{**_fields(specs[0]), "seed": 9})
-    both = scene.draw_clips(family, parts, more, method)
+    both = scene.draw_clips(family, parts, [*specs, replace(specs[0], seed=9)], method)
     torch.testing.assert_close(both[0], sample(unet, specs[0], method), rtol=0, atol=1e-5)
-
-
-def _fields(spec: SampleSpec) -> dict[str, Any]:
-    return {name: getattr(spec, name) for name in SampleSpec.__slots__}
 
 
 def test_maps_alone_need_no_guidance(unet: Scene) -> None:

@@ -121,8 +121,8 @@ class DecoupledGuidance:
             middle = None if self.kind == "identity" else passes.run("negative").chunk(2)[1]
             other = None if self.kind == "text" else passes.run("image").chunk(2)[0]
             positive_side = PositiveSide(t, positive, middle)
-            given = self._solve(passes, call, positive_side, negative, other)
-            return torch.cat([given, positive])
+            solved = self._solve(passes, call, positive_side, negative, other)
+            return torch.cat([solved, positive])
         if all(owners.positive):
             middle = None if self.kind == "identity" else passes.run("negative")
             self.waiting = [side for side in self.waiting if side.t == t]
@@ -156,7 +156,7 @@ class DecoupledGuidance:
         assert full is not None
         strength = call.strengths[self._name_expert(passes.model)]
         step = self.steps.read(torch.tensor(positive.t))
-        first, second = (own.at(step, positive.t) for own in (self.first, self.second))
+        first, second = (strengths.at(step, positive.t) for strengths in (self.first, self.second))
         sides = negative.float(), middle.float(), full.float()
         if self.kind != "apart" and not self.renorm and self.rescale == 0:
             more = differ_from_plain(*sides, first=first, second=second, strength=strength)
@@ -169,8 +169,8 @@ class DecoupledGuidance:
                 renorm=self.renorm,
                 rescale=self.rescale,
             )
-            whole = positive.output.float()
-            more = guided - (sides[0] + strength * (whole - sides[0]))
+            prompt_side = positive.output.float()
+            more = guided - (sides[0] + strength * (prompt_side - sides[0]))
         return (sides[0] + more / (1 - strength)).to(negative.dtype)
 
     def _name_expert(self, model: nn.Module) -> str:

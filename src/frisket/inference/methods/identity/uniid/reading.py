@@ -33,7 +33,7 @@ from frisket.inference.methods.identity.uniid.name_norms import read_name_norms
 from frisket.inference.methods.identity.uniid.words import FaceWords, NormSource
 from frisket.inference.methods.plugin import MethodRequest, MethodUnusable
 
-Branches = Literal["both", "text", "adapter"]
+BranchChoice = Literal["both", "text", "adapter"]
 FaceMapList = list[Float[Tensor, "b _ _ _"]]
 UNET_START = 1  # public files count a UNet's attention layers from its first self-attention, 0
 
@@ -53,7 +53,7 @@ class UniIdOptions:
     adapter: tuple[float, float] = (0.8, 1.2)
     rescale: bool = True
     norms: NormSource = "prompt"
-    branches: Branches = "both"
+    branches: BranchChoice = "both"
 
     def __post_init__(self) -> None:
         """MethodUnusable for a number of steps that is none."""
@@ -199,7 +199,7 @@ def collect_crops(request: MethodRequest) -> Float[Tensor, "b 3 112 112"]:
     return torch.stack(crops)
 
 
-def read_branches(source: Path, branches: Branches) -> Mapping[str, ImageAdapterFile]:
+def read_branches(source: Path, branches: BranchChoice) -> Mapping[str, ImageAdapterFile]:
     """The branches in a folder by name: of a whole checkpoint, or one branch's own folder.
 
     Raises FileNotFoundError where there is none, or not the one that was asked for, and
@@ -217,13 +217,13 @@ def read_branches(source: Path, branches: Branches) -> Mapping[str, ImageAdapter
             raise AdapterMismatch(f"{names[name]} holds the other branch ({file.kind})")
     if branches == "both":
         return kinds
-    wanted = TEXT if branches == "text" else ADAPTER
-    if wanted not in kinds:
+    branch = TEXT if branches == "text" else ADAPTER
+    if branch not in kinds:
         raise FileNotFoundError(
-            f"branches = {branches!r}, but {source} has no {wanted}/{WEIGHTS}; pangly/UniID on"
+            f"branches = {branches!r}, but {source} has no {branch}/{WEIGHTS}; pangly/UniID on"
             " Hugging Face has both"
         )
-    return {wanted: kinds[wanted]}
+    return {branch: kinds[branch]}
 
 
 def run_network(
