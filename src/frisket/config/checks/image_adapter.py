@@ -1,0 +1,92 @@
+"""What does not go with training an image adapter (`[image_adapter]`)."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from frisket.config.checks.lora_options import find_lora_options
+from frisket.config.provenance import Key
+from frisket.config.tree import Config
+from frisket.registry import suggest
+
+if TYPE_CHECKING:
+    from frisket.families.base import Family, Variant
+
+TRAINED = 'model.train = "image_adapter"'
+PUBLIC_TOKENS = 4  # that readers of public `base` files take for granted
+
+
+def find_image_adapter_problems(
+    config: Config, family: "Family", variant: "Variant", label: str
+) -> Iterator[tuple[Key, str]]:
+    """Key and sentence of all that speaks against it; of its options where none is trained."""
+    if config.model.train != "image_adapter":
+        for name, field in type(config.image_adapter).model_fields.items():
+            if getattr(config.image_adapter, name) != field.default:
+                yield (
+                    ("image_adapter", name),
+                    f"`image_adapter.{name}` is of an image adapter, and none is trained: set"
+                    f" {TRAINED}, or leave it out",
+                )
+        return
+    yield from find_lora_options(config, TRAINED)
+    yield from _find_table_problems(config, is_unet=family.lora_prefix == "unet")
+    yield from _find_memory_problems(config, is_unet=family.lora_prefix == "unet")
+    if variant.experts:
+        yield (
+            ("model", "train"),
+            f"{label} is {len(variant.experts)} denoisers, and an image adapter is for one: train a"
+            ' LoRA (model.train = "lora"), or take a variant of one denoiser',
+        )
+    if config.routing.background < 1:
+        yield (
+            ("routing", "background"),
+            f"`routing.background` = {config.routing.background:g}: tokens that pass by a block"
+            " also pass by its attention to the picture; with an image adapter set it to 1",
+        )
+
+
+def _find_table_problems(config: Config, *, is_unet: bool) -> Iterator[tuple[Key, str]]:
+    options = config.image_adapter
+    if options.encoder is None:
+        yield (
+            ("image_adapter", "encoder"),
+            f"`image_adapter.encoder` is not set, and kind = {options.kind!r} reads pictures by"
+            " one: give the folder of a CLIP image encoder (models/image_encoder of h94/IP-Adapter"
+            " on Hugging Face is what public files were trained with)",
+        )
+    if options.region and options.region not in config.region_weights:
+        hint = suggest(options.region, list(config.region_weights))
+        yield (
+            ("image_adapter", "region"),
+            f"`image_adapter.region` = {options.region!r} is not in [regions]{hint}",
+        )
+    if not is_unet:
+        return
+    if options.width is not None:
+        yield (
+            ("image_adapter", "width"),
+            "`image_adapter.width` is for transformers: a UNet reads tokens as wide as its text;"
+            " leave it out",
+        )
+    if options.kind == "base" and options.tokens not in (None, PUBLIC_TOKENS):
+        yield (
+            ("image_adapter", "tokens"),
+            f"`image_adapter.tokens` = {options.tokens}: readers of a UNet's adapters take"
+            f" {PUBLIC_TOKENS} for granted in files of this kind; leave it out, or set"
+            ' kind = "plus"',
+        )
+
+
+def _find_memory_problems(config: Config, *, is_unet: bool) -> Iterator[tuple[Key, str]]:
+    if config.memory.compile:
+        yield (
+            ("memory", "compile"),
+            f"`memory.compile` would freeze what the model is shown, and with {TRAINED} that is"
+            " another picture in each step: set it to false",
+        )
+    if is_unet and config.memory.quantise != "none":
+        yield (
+            ("memory", "quantise"),
+            f"`memory.quantise` = {config.memory.quantise!r}: a UNet's adapter begins with copies"
+            " of the text's keys and values, which quantised weights do not give; leave it out",
+        )
