@@ -12,7 +12,8 @@ class ImageAdapter(nn.Module):
     """A projection and the keys and values of its tokens.
 
     The names of its parameters are those of a public `.safetensors`: `image_proj.*` and
-    `ip_adapter.{number}.to_k_ip.weight`. FaceID's LoRA is carried along, not trained here.
+    `ip_adapter.{number}.to_k_ip.weight`. FaceID's LoRA is carried along, not trained here. `family`
+    is that of an adapter of ours, empty for a public layout.
     """
 
     def __init__(
@@ -21,9 +22,10 @@ class ImageAdapter(nn.Module):
         projection: nn.Module,
         layers: KeyValues,
         loras: Mapping[str, Tensor] | None = None,
+        family: str = "",
     ) -> None:
         super().__init__()
-        self.kind = kind
+        self.kind, self.family = kind, family
         self.image_proj = projection
         self.ip_adapter = layers
         self.loras = dict(loras or {})
@@ -31,7 +33,7 @@ class ImageAdapter(nn.Module):
     @classmethod
     def from_file(cls, file: ImageAdapterFile) -> "ImageAdapter":
         """An adapter with the weights of a file; raises as `ImageAdapterFile.build_layers`."""
-        return cls(file.kind, file.build_projection(), file.build_layers(), file.loras)
+        return cls(file.kind, file.build_projection(), file.build_layers(), file.loras, file.family)
 
     @classmethod
     def start_for_model(
@@ -48,4 +50,4 @@ class ImageAdapter(nn.Module):
         projection = {key: value.clone() for key, value in self.image_proj.state_dict().items()}
         layers = {**self.ip_adapter.state_dict(), **self.loras}
         layers = {key: value.clone() for key, value in layers.items()}
-        return recognise(projection, layers, kind=self.kind)
+        return recognise(projection, layers, kind=self.kind, family=self.family)

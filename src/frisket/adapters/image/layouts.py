@@ -94,7 +94,9 @@ class ImageAdapterFile:
     branch); `embedding` is the width of what the projection reads first, `states` that of what
     FaceID-Plus reads beside it. `numbers` are those of its attention layers, `inner` their widths.
     `notes` say what no tensor tells and was taken from elsewhere. `config` is what lies beside a
-    branch of UniID.
+    branch of UniID. `family` is the one that an adapter of ours was trained on, empty for public
+    files: its numbers may then be those of a transformer
+    (`frisket.adapters.image.numbering.number_layers`).
     """
 
     kind: ImageAdapterKind
@@ -109,6 +111,7 @@ class ImageAdapterFile:
     inner: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+    family: str = ""
 
     @property
     def shortcut(self) -> bool:
@@ -147,13 +150,15 @@ def recognise(
     *,
     kind: ImageAdapterKind | None = None,
     plus_v2: bool = False,
+    family: str = "",
 ) -> ImageAdapterFile:
     """What an adapter's tensors are, all of them accounted for.
 
     `kind` names it where the tensors leave two (`ALIKE`): without it a resampler over 512 numbers
     is InstantID's, as no CLIP is that wide, and a FaceID-Plus is of the second version where
-    `plus_v2` (what its file's name says). `notes` repeat what was taken so. AdapterMismatch names
-    the tensor that is missing, left over or of another shape.
+    `plus_v2` (what its file's name says). `notes` repeat what was taken so. `family` is that of an
+    adapter of ours. AdapterMismatch names the tensor that is missing, left over or of another
+    shape.
     """
     likely, notes = _tell_kind(projection, layers, plus_v2=plus_v2)
     if kind is not None and kind != likely:
@@ -163,7 +168,7 @@ def recognise(
     loras = {key: value for key, value in layers.items() if _LORA.fullmatch(key)}
     kept = {key: value for key, value in layers.items() if key not in loras}
     build = _check_projection(likely, projection)
-    numbers = _check_layers(likely, kept)
+    numbers = _check_layers(likely, kept, family)
     _check_loras(likely, loras)
     inner = tuple(kept[f"{number}.to_k_ip.weight"].shape[0] for number in numbers)
     width = build.widths if isinstance(build, UniIdTextProjection) else (build.width,)
@@ -181,6 +186,7 @@ def recognise(
         numbers=numbers,
         inner=inner,
         notes=() if kind is not None else notes,
+        family=family,
     )
 
 
@@ -257,14 +263,16 @@ def _compare_shapes(what: str, wanted: Mapping[str, Tensor], tensors: Mapping[st
             )
 
 
-def _check_layers(kind: ImageAdapterKind, layers: Mapping[str, Tensor]) -> tuple[int, ...]:
+def _check_layers(
+    kind: ImageAdapterKind, layers: Mapping[str, Tensor], family: str
+) -> tuple[int, ...]:
     """Numbers of the attention layers; AdapterMismatch for a name or number out of place."""
     pattern = _SD3 if kind == "instantx-sd3" else _KEY_VALUE
     matches = {key: pattern.fullmatch(key) for key in layers}
     if odd := next((key for key, match in matches.items() if match is None), None):
         raise AdapterMismatch(f"its attention has {odd}, which no file of {kind} has")
     numbers = tuple(sorted({int(match[1]) for match in matches.values() if match}))
-    _check_numbers(kind, numbers)
+    _check_numbers(kind, numbers, family)
     ends = {key.split(".", 1)[1] for key in layers} | {"to_k_ip.weight", "to_v_ip.weight"}
     for number in numbers:
         for end in sorted(ends):
@@ -273,13 +281,13 @@ def _check_layers(kind: ImageAdapterKind, layers: Mapping[str, Tensor]) -> tuple
     return numbers
 
 
-def _check_numbers(kind: ImageAdapterKind, numbers: tuple[int, ...]) -> None:
+def _check_numbers(kind: ImageAdapterKind, numbers: tuple[int, ...], family: str) -> None:
     numbering = LAYOUTS[kind].numbering
     count = 0 if numbering == "none" else len(numbers)
     if not numbers and numbering != "none":
         raise AdapterMismatch(f"it has no keys and values, which every {kind} has")
     public_numbers = tuple(range(1, 2 * count, 2) if numbering == "odd" else range(count))
-    if numbers != public_numbers:
+    if numbers != public_numbers and not (family and numbers == tuple(range(count))):
         raise AdapterMismatch(
             f"its attention layers are numbered {_shorten(numbers)}, where {kind} has"
             f" {_shorten(public_numbers)}"
