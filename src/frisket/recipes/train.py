@@ -29,6 +29,9 @@ from frisket.runs.checkpointing import (
     save_adapter,
 )
 from frisket.runs.epochs import count_steps, rates_of
+from frisket.runs.image_adapters.references import ReferenceSet, prepare_references
+from frisket.runs.image_adapters.setup import FILE, trains_image_adapter
+from frisket.runs.image_adapters.showing import connect_references
 from frisket.runs.methods.routing_summary import summarise_routing
 from frisket.runs.prepare import Prepared, prepare, source_of
 from frisket.runs.refusals import memory_of, stop_if_refused
@@ -50,15 +53,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a finished run leaves: its LoRA, or its model, and what it took."""
+    """What a finished run leaves: its LoRA, its image adapter or its model, and what it took."""
 
-    loras: tuple[Path, ...]  # one file, or one of each trained expert; () where all is trained
+    loras: tuple[Path, ...]  # one file, or one of each trained expert; () where no LoRA is trained
     steps: int
     seconds: float  # of process CPU time spent in the training loop
     peak_mib: float  # largest memory of the process (device memory on CUDA)
     zero_weight_samples: int  # samples that had no weight anywhere
     model: Path | None = None  # the folder, where all weights were trained
     routing: str = ""  # what token routing came to, in a sentence
+    image_adapter: Path | None = None  # the file, where that was trained
 
     @property
     def lora(self) -> Path:
@@ -119,13 +123,17 @@ def _train(
         settings=config.model_dump(mode="json"),
     )
     config, prepared = _prepare(config, team, prepared, progress, announce)
+    references = _prepare_references(config, team, prepared, progress)
     # Before the denoiser is there: the text encoder has come and gone by then.
     previews = prepare_previews(config, family, source) if first else None
     denoiser = load_trainable(config, family, source, plan)
     memory_plan.apply(denoiser, plan, device=team.accelerator.device)
     team.wait()  # a preview's text and another disk's weights take their time
-    trainer = build_trainer(config, family, source, team, denoiser, prepared)
-    validate = prepare_validation(config, trainer, prepared)
+    shown = connect_references(config, family, denoiser, references) if references else None
+    trainer = build_trainer(config, family, source, team, denoiser, prepared, shown)
+    validate = prepare_validation(config, trainer, prepared, shown)
+    if previews is not None and shown is not None:
+        previews.make_method = shown.make_method
     resume(config, trainer, prepared)
     page = add_hooks(config, trainer, prepared, progress, previews, validate)
     if first:
@@ -141,13 +149,26 @@ def _train(
             page.close({"tokens carried": routing})
     team.wait()
     return TrainingResult(
-        () if config.model.train == "all" else files_of(output / "lora.safetensors"),
+        files_of(output / "lora.safetensors") if config.model.train == "lora" else (),
         trainer.done,
         seconds,
         peak,
         trainer.zero_weight_samples,
         find_model(output) if config.model.train == "all" else None,
         routing,
+        output / FILE if trains_image_adapter(config) else None,
+    )
+
+
+def _prepare_references(
+    config: Config, team: Team, prepared: Prepared, progress: Progress
+) -> ReferenceSet | None:
+    """What an image adapter is shown of the clips, cached; None where none is trained."""
+    if not trains_image_adapter(config):
+        return None
+    device = str(team.accelerator.device)
+    return team.first(
+        lambda: prepare_references(config, prepared, device=device, progress=progress)
     )
 
 
@@ -193,9 +214,9 @@ def _run_trainer(
 
 
 def _save_result(config: Config, trainer: Trainer, prepared: Prepared) -> None:
-    """Write what the run has trained into its folder: the LoRA, or the model."""
+    """Write what the run has trained into its folder: the LoRA, image adapter or model."""
     if config.model.train != "all":
-        save_adapter(config, trainer, prepared, config.run.output / "lora.safetensors")
+        save_adapter(config, trainer, prepared, config.run.output)
         return
     with trainer.eval_mode() as denoiser:
         write_model(config, trainer.family, denoiser, prepared, trainer.done)

@@ -62,9 +62,11 @@ def read_encoder_sizes(folder: Path) -> ImageEncoderSizes:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         kind = tree.get("model_type", "")
-        tree = tree["vision_config"] | {"projection_dim": tree["projection_dim"]} if (
-            kind == "clip"
-        ) else tree
+        tree = (
+            tree["vision_config"] | {"projection_dim": tree["projection_dim"]}
+            if (kind == "clip")
+            else tree
+        )
         side, patch = int(tree["image_size"]), int(tree["patch_size"])
         sizes = ImageEncoderSizes(
             pooled=int(tree["projection_dim"]),

@@ -1,0 +1,213 @@
+"""What each clip is shown while an image adapter trains: embedded once, kept in the cache."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from frisket.adapters.image.vision import ClipImageEncoder, EncodedPictures, load_image_encoder
+from frisket.config.provenance import ConfigError
+from frisket.config.regions import names_of
+from frisket.config.tree import Config
+from frisket.data.cached.index import Index
+from frisket.data.cached.store import Cache, CorruptEntry, key_of
+from frisket.data.loader import Store
+from frisket.data.mask_pipeline import arrange
+from frisket.data.records import Item, Prepared
+from frisket.data.sample import Batch
+from frisket.media.frames import decode
+from frisket.progress import Progress
+from frisket.runs.image_adapters.cutting import choose_latent_frame, crop_frame, cut_out
+from frisket.shapes import CellPlanes
+
+RULE = 1  # of cutting and encoding; another number makes all entries anew
+STAGE = "references"
+MEGABYTES = 256  # of embeddings held in memory
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceSet:
+    """The references of a run's clips, by their keys in the cache.
+
+    `own` are those of the prepared clips, in order, `held` those of clips held out, by name; ""
+    where the region is not in the clip: it is shown nothing. `others` say for each prepared clip
+    which ones it may be shown in its place, empty where a clip is shown its own. `blank` is what
+    the projection reads where no picture is shown.
+    """
+
+    own: tuple[str, ...]
+    held: dict[str, str]
+    others: tuple[tuple[int, ...], ...]
+    blank: Tensor
+    store: Store
+
+    def draw(self, batch: Batch, dropout: float) -> list[Tensor]:
+        """What each row is shown in this step, `dropout` of them nothing.
+
+        Two numbers a row are taken from torch's generator on the CPU, which the trainer seeds for
+        each step.
+        """
+        choices = torch.rand(len(batch), 2).tolist()
+        keys = []
+        for item, (is_dropped, choice) in zip(batch.items, choices, strict=True):
+            candidates = self.others[item] if self.others else ()
+            place = candidates[int(choice * len(candidates))] if candidates else item
+            keys.append("" if is_dropped < dropout else self.own[place])
+        return [self._read(key) for key in keys]
+
+    def show(self, batch: Batch) -> list[Tensor]:
+        """The same without chance, for clips held out: each its own."""
+        return [
+            self._read(self.own[item] if item >= 0 else self.held[name])
+            for item, name in zip(batch.items, batch.names, strict=True)
+        ]
+
+    def show_first(self) -> Tensor:
+        """What the first prepared clip with a reference is shown, b = 1, for previews."""
+        key = next((key for key in self.own if key), "")
+        return self._read(key)[None]
+
+    def _read(self, key: str) -> Tensor:
+        return self.store.load("reference", key).tensors["embedding"] if key else self.blank
+
+
+def prepare_references(
+    config: Config, prepared: Prepared, *, device: str, progress: Progress = lambda *_: None
+) -> ReferenceSet:
+    """Cut out and embed what is not in the cache yet; the encoder is loaded only for that.
+
+    ConfigError where no clip shows the region, and where a clip has no other one beside it though
+    `image_adapter.references` asks for others; ImageEncoderNotUsable.
+    """
+    work = _ReferenceWork(config, prepared, device)
+    count = len(prepared.items) + len(prepared.held)
+    keys = []
+    for number, item in enumerate((*prepared.items, *prepared.held), start=1):
+        keys.append(work.embed(item))
+        progress(STAGE, number, count, {})
+    own, held = tuple(keys[: len(prepared.items)]), keys[len(prepared.items) :]
+    if not any(own):
+        raise ConfigError(
+            f"image_adapter.region: no clip's mask shows {work.region!r}, so there is nothing to"
+            " show the model; name another region of [regions], or set image_adapter.cut = false"
+        )
+    others = _find_others(prepared.items, own) if config.image_adapter.references == "other" else ()
+    return ReferenceSet(
+        own=own,
+        held=dict(zip((item.name for item in prepared.held), held, strict=True)),
+        others=others,
+        blank=work.embed_blank(),
+        store=Store(prepared.cache, MEGABYTES),
+    )
+
+
+def find_region(config: Config) -> str:
+    """The region that references are cut out by; "" where the whole frame is shown."""
+    options = config.image_adapter
+    if not options.cut:
+        return ""
+    taught = [name for name in names_of(config) if config.region_weights[name] > 0]
+    return options.region or (taught or list(names_of(config)))[0]
+
+
+def _find_others(items: Sequence[Item], own: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    folders: dict[Path, list[int]] = {}
+    for place, item in enumerate(items):
+        folders.setdefault(Path(item.clip).parent, []).append(place)
+    others = []
+    for item in items:
+        beside = folders[Path(item.clip).parent]
+        candidates = tuple(
+            place for place in beside if own[place] and items[place].clip != item.clip
+        )
+        if not candidates:
+            raise ConfigError(
+                f'image_adapter.references = "other": {item.clip} has no other clip beside it that'
+                ' shows the region; add one to its folder, or set references = "self"'
+            )
+        others.append(candidates)
+    return tuple(others)
+
+
+class _ReferenceWork:
+    """Makes the entries of references that the cache lacks."""
+
+    def __init__(self, config: Config, prepared: Prepared, device: str) -> None:
+        options = config.image_adapter
+        assert options.encoder is not None  # refused when checked
+        self.folder, self.device, self.kind = options.encoder, device, options.kind
+        self.region, self.regions = find_region(config), prepared.regions
+        self.cache: Cache = prepared.cache
+        with Index(self.cache.folder) as index:
+            self.record = {
+                "rule": RULE,
+                "encoder": index.fingerprint(options.encoder),
+                "reads": "pooled" if options.kind == "base" else "states",
+                "region": self.region,
+            }
+        self._encoder: ClipImageEncoder | None = None
+
+    @property
+    def encoder(self) -> ClipImageEncoder:
+        if self._encoder is None:
+            self._encoder = load_image_encoder(self.folder, self.device)
+        return self._encoder
+
+    def encode_zero(self) -> EncodedPictures:
+        """The zero image, through the encoder."""
+        return self.encoder.encode_zero()
+
+    def embed(self, item: Item) -> str:
+        """The key of a clip's reference; "" where its region is not in it."""
+        coverage = item.coverage or (item.drawn[0] if item.drawn else None)
+        plane = self._read_plane(coverage) if self.region and coverage else None
+        if plane is not None and not bool((plane > 0).any()):
+            return ""
+        shown = {"clip": item.latents, "coverage": coverage if plane is not None else None}
+        key = key_of({**self.record, **shown})
+
+        def encode() -> EncodedPictures:
+            frame = self._read_frame(item, plane)
+            return self.encoder.encode(frame[None])
+
+        self._keep(key, encode)
+        return key
+
+    def embed_blank(self) -> Tensor:
+        """What is read where no picture is shown: zeros, or what is seen in the zero image."""
+        key = key_of({**self.record, "clip": None})
+        self._keep(key, self.encode_zero)
+        blank = self.cache.load("reference", key).tensors["embedding"]
+        return torch.zeros_like(blank) if self.kind == "base" else blank
+
+    def _keep(self, key: str, encode: Callable[[], EncodedPictures]) -> None:
+        """Store what is read of a picture, unless the cache has it whole."""
+        try:
+            self.cache.load("reference", key)
+        except CorruptEntry:
+            self.cache.need_writable("reference", key)
+            encoded = encode()
+            embedding = encoded.pooled[0] if self.kind == "base" else encoded.states[0]
+            self.cache.store("reference", key, {"embedding": embedding})
+
+    def _read_plane(self, coverage: str) -> CellPlanes:
+        entry = self.cache.load("coverage", coverage)
+        names = entry.notes["regions"].split("\n")
+        planes = arrange(entry.tensors["planes"], names, self.regions)
+        plane: CellPlanes = planes[self.regions.index(self.region)]
+        return plane
+
+    def _read_frame(self, item: Item, plane: Tensor | None) -> Tensor:
+        place = 0 if plane is None else choose_latent_frame(plane)
+        picks = item.picks or (0,)
+        # Latent frame 0 is frame 0; the others stand for equal shares of the rest.
+        step = (len(picks) - 1) / max(1, item.shape[0] - 1)
+        frame = decode(Path(item.clip), (picks[round(place * step)],))[0]
+        frame = crop_frame(frame, item.crop, flip=item.flip)
+        if plane is None:
+            return frame
+        cut = cut_out(frame, plane[place])
+        assert cut is not None  # some cell is covered
+        return cut

@@ -1,0 +1,150 @@
+"""The image adapter of a configuration: built for a denoiser, refused before any work, shown."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from frisket.adapters.image.adapter import ImageAdapter, find_image_adapter, put_on
+from frisket.adapters.image.files import read_image_adapter, write_image_adapter
+from frisket.adapters.image.numbering import list_places, number_layers
+from frisket.adapters.image.start import (
+    StartSizes,
+    check_file,
+    resume_image_adapter,
+    start_image_adapter,
+)
+from frisket.adapters.image.vision import (
+    ImageEncoderNotUsable,
+    ImageEncoderSizes,
+    read_encoder_sizes,
+)
+from frisket.adapters.spec import AdapterMismatch
+from frisket.config.provenance import ConfigError
+from frisket.config.tree import Config
+from frisket.families.base import FAMILIES, Family
+from frisket.inference.methods.identity import image_attention
+from frisket.inference.methods.identity.image_attention import ImageAttention
+from frisket.runs.card import variant_of
+from frisket.runs.image_adapters.branches import connect_branches
+from frisket.runs.image_adapters.references import ReferenceSet, find_region
+
+FILE = "image_adapter.safetensors"  # in the folder of a run, and in its checkpoints
+
+
+def trains_image_adapter(config: Config) -> bool:
+    """Whether that is what a run trains."""
+    return config.model.train == "image_adapter"
+
+
+def check_image_adapter(config: Config) -> None:
+    """Refuse an image adapter that this model, encoder or file has no place for; before any work.
+
+    ConfigError names the option and the fix. Looks at headers and configs alone.
+    """
+    if not trains_image_adapter(config):
+        return
+    family, options = FAMILIES.load(config.model.family), config.image_adapter
+    variant = variant_of(config)
+    denoiser = family.tiny(variant).denoiser
+    assert denoiser is not None
+    try:
+        number_layers(family, denoiser)
+    except AdapterMismatch as error:
+        raise ConfigError(
+            f'model.train = "image_adapter": {family.name} {variant}: {error}; train a LoRA, or'
+            " choose another model (`frisket methods` lists who takes image adapters)"
+        ) from error
+    sizes = read_sizes(config)
+    if options.source is None:
+        return
+    try:
+        file = read_image_adapter(options.source, options.kind)
+        check_file(options.kind, family.name, file, sizes)
+    except (AdapterMismatch, FileNotFoundError) as error:
+        raise ConfigError(f"image_adapter.source: {options.source}: {error}") from error
+
+
+def read_sizes(config: Config) -> ImageEncoderSizes:
+    """The sizes of the configured encoder; ConfigError where the folder holds none."""
+    folder = config.image_adapter.encoder
+    if folder is None:
+        raise ConfigError("image_adapter.encoder is not set: give the folder of an image encoder")
+    try:
+        return read_encoder_sizes(folder)
+    except ImageEncoderNotUsable as error:
+        raise ConfigError(f"image_adapter.encoder: {error}") from error
+
+
+def attach_image_adapter(config: Config, family: Family, denoiser: nn.Module) -> ImageAdapter:
+    """Put the configured adapter on a loaded denoiser: fresh, or from its file.
+
+    AdapterMismatch names the file, or the model, and what does not fit.
+    """
+    options, sizes = config.image_adapter, read_sizes(config)
+    if options.source is None:
+        start = StartSizes(sizes, options.tokens, options.width)
+        adapter = start_image_adapter(options.kind, family, denoiser, start, seed=config.run.seed)
+    else:
+        file = read_image_adapter(options.source, options.kind)
+        try:
+            adapter = resume_image_adapter(options.kind, family, denoiser, file, sizes)
+        except AdapterMismatch as error:
+            raise AdapterMismatch(f"{options.source}: {error}") from error
+    put_on(denoiser, adapter)
+    return adapter
+
+
+def describe_adapter(config: Config) -> str:
+    """What is trained and what it is shown, in a line of the banner."""
+    options, region = config.image_adapter, find_region(config)
+    whose = (
+        "a picture of another clip" if options.references == "other" else "the clip's own picture"
+    )
+    part = f"{region} alone, on grey" if region else "whole"
+    start = f", from {options.source.name}" if options.source is not None else ""
+    place = ", within the masks" if options.confine else ""
+    return (
+        f"an image adapter ({options.kind}{start}) that is shown {whose} ({part}), nothing in"
+        f" {options.dropout:.0%} of the draws{place}; no LoRA"
+    )
+
+
+def rehearse_rows(config: Config, family: Family, denoiser: nn.Module) -> None:
+    """Show an adapter on the meta device pictures without content: for foretelling memory."""
+    sizes = read_sizes(config)
+    shape = (
+        (sizes.pooled,) if config.image_adapter.kind == "base" else (sizes.patches, sizes.states)
+    )
+    blank = torch.empty(shape, device="meta")
+    connect_branches(family, denoiser).set_rows([blank] * config.run.batch)
+
+
+@torch.no_grad()
+def make_sampling_method(
+    family: Family, denoiser: nn.Module, references: ReferenceSet
+) -> ImageAttention:
+    """The adapter as it is now, for sampling: the first clip's reference, against no picture."""
+    adapter = find_image_adapter(denoiser)
+    assert adapter is not None
+    numbers = number_layers(family, denoiser)
+    weight = next(adapter.parameters())
+    shown, blank = references.show_first(), references.blank[None]
+    layers: dict[str, Any] = {
+        name: adapter.ip_adapter[str(number)] for number, name in numbers.items()
+    }
+    sampled = image_attention.ImageAdapter(
+        keys={name: layer.to_k_ip for name, layer in layers.items()},
+        values={name: layer.to_v_ip for name, layer in layers.items()},
+        tokens=adapter.image_proj(shown.to(weight)),
+        negative=adapter.image_proj(blank.to(weight)),
+    )
+    return ImageAttention(list(list_places(family, denoiser).values()), [sampled])
+
+
+def save_image_adapter(denoiser: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+    """Write the adapter on a denoiser in the public layout (UNets), or ours with the same names."""
+    adapter = find_image_adapter(denoiser)
+    assert adapter is not None
+    write_image_adapter(path, adapter.to_file(), metadata)
