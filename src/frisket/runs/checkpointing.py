@@ -128,8 +128,8 @@ def add_hooks(
             save_adapter(config, trainer, prepared, folder)
         except Exception as error:  # whatever it is, it costs no training
             log.error(
-                "the adapter's file of step %d could not be written (%s); the training state is safe"
-                " in %s, and training goes on",
+                "the adapter's file of step %d could not be written (%s); the training state is"
+                " safe in %s, and training goes on",
                 step,
                 error,
                 folder,

@@ -99,14 +99,13 @@ def attach_image_adapter(config: Config, family: Family, denoiser: nn.Module) ->
 def describe_adapter(config: Config) -> str:
     """What is trained and what it is shown, in a line of the banner."""
     options, region = config.image_adapter, find_region(config)
-    whose = (
-        "a picture of another clip" if options.references == "other" else "the clip's own picture"
-    )
+    whose = {"self": "the clip's own picture", "other": "a picture of another clip"}
     part = f"{region} alone, on grey" if region else "whole"
     start = f", from {options.source.name}" if options.source is not None else ""
     place = ", within the masks" if options.confine else ""
+    shown = f"{whose[options.references]} ({part})"
     return (
-        f"an image adapter ({options.kind}{start}) that is shown {whose} ({part}), nothing in"
+        f"an image adapter ({options.kind}{start}) that is shown {shown}, nothing in"
         f" {options.dropout:.0%} of the draws{place}; no LoRA"
     )
 
@@ -114,9 +113,8 @@ def describe_adapter(config: Config) -> str:
 def rehearse_rows(config: Config, family: Family, denoiser: nn.Module) -> None:
     """Show an adapter on the meta device pictures without content: for foretelling memory."""
     sizes = read_sizes(config)
-    shape = (
-        (sizes.pooled,) if config.image_adapter.kind == "base" else (sizes.patches, sizes.states)
-    )
+    is_pooled = config.image_adapter.kind == "base"
+    shape = (sizes.pooled,) if is_pooled else (sizes.patches, sizes.states)
     blank = torch.empty(shape, device="meta")
     connect_branches(family, denoiser).set_rows([blank] * config.run.batch)
 
