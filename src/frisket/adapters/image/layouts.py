@@ -20,6 +20,7 @@ from frisket.adapters.image.projections import (
     TokenwiseProjection,
 )
 from frisket.adapters.image.timed import TimedProjection
+from frisket.adapters.image.timed_layers import TimedAttention
 from frisket.adapters.image.uniid import UniIdAdapterProjection, UniIdTextProjection
 from frisket.adapters.spec import AdapterMismatch
 
@@ -50,12 +51,14 @@ class Layout:
     """What holds for all files of a kind.
 
     `build` makes the projection of a file's sizes; `form` is that of a face's embedding it reads,
-    None where it reads none; `numbering` that of its attention layers.
+    None where it reads none; `numbering` that of its attention layers. `family` is the one whose
+    models its public files are for, empty where UNets of several have them.
     """
 
     build: Callable[[Mapping[str, Tensor]], nn.Module]
     form: EmbeddingForm | None
     numbering: Numbering = "odd"
+    family: str = ""
 
 
 def _build_plus_with_shortcut(tensors: Mapping[str, Tensor]) -> FacePlusProjection:
@@ -72,8 +75,8 @@ LAYOUTS: dict[ImageAdapterKind, Layout] = {
     "faceid-plus": Layout(FacePlusProjection.from_shapes, "unit"),
     "faceid-plusv2": Layout(_build_plus_with_shortcut, "unit"),
     "instantid": Layout(FaceResamplerProjection.from_shapes, "raw"),
-    "xlabs-flux": Layout(PooledProjection.from_shapes, None, "from zero"),
-    "instantx-sd3": Layout(TimedProjection.from_shapes, None, "from zero"),
+    "xlabs-flux": Layout(PooledProjection.from_shapes, None, "from zero", "flux"),
+    "instantx-sd3": Layout(TimedProjection.from_shapes, None, "from zero", "sd3"),
     "uniid-adapter": Layout(UniIdAdapterProjection.from_shapes, "raw"),
     "uniid-text": Layout(UniIdTextProjection.from_shapes, "raw", "none"),
 }
@@ -133,7 +136,7 @@ class ImageAdapterFile:
     def build_layers(self) -> KeyValues:
         """Keys and values of all layers with their weights, in their dtype.
 
-        AdapterMismatch for a kind whose layers have more than these (InstantX's for SD3), or none.
+        AdapterMismatch for a kind whose layers have more (`build_timed_layers`), or none.
         """
         if self.kind == "instantx-sd3" or not self.layers:
             what = "norms beside keys and values" if self.layers else "no keys and values"
@@ -142,6 +145,16 @@ class ImageAdapterFile:
         layers.to(next(iter(self.layers.values())).dtype)
         layers.load_state_dict(dict(self.layers))
         return layers
+
+    def build_timed_layers(self) -> dict[int, TimedAttention]:
+        """Attention layers of InstantX's kind for SD3, by number; AdapterMismatch for others."""
+        if self.kind != "instantx-sd3":
+            raise AdapterMismatch(f"the attention layers of {self.kind} know no time")
+        grouped: dict[int, dict[str, Tensor]] = {number: {} for number in self.numbers}
+        for key, value in self.layers.items():
+            number, _, name = key.partition(".")
+            grouped[int(number)][name] = value
+        return {number: TimedAttention.from_tensors(part) for number, part in grouped.items()}
 
 
 def recognise(

@@ -46,6 +46,22 @@ def attend_plainly(query: Tensor, key: Tensor, value: Tensor, _: LayerPlace) -> 
 
 
 @dataclass(frozen=True, slots=True)
+class BranchRows:
+    """What the rows that an adapter has tokens for attend with, in one call of one layer.
+
+    Samples are rows of `tokens` and `timestep`, with `frames` rows each in the others. `projected`
+    as in `BranchCall`.
+    """
+
+    query: Float[Tensor, "r n heads d"]
+    tokens: Float[Tensor, "s t c"]
+    place: LayerPlace
+    frames: int
+    timestep: Tensor | None = None
+    projected: tuple[Tensor, Tensor, Tensor] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ImageAdapter:
     """One image adapter, and the image that it is given for each sample.
 
@@ -89,6 +105,17 @@ class ImageAdapter:
         """Whether the mask leaves nothing."""
         return self.mask is not None and not bool((self.mask > 0).any())
 
+    def read_tokens(self, rows: BranchRows) -> Float[Tensor, "r n heads d"]:
+        """What each query reads of its tokens; adapters that read more than tokens have another."""
+        heads = rows.query.shape[-2:]
+        key, value = (
+            project[rows.place.layer](rows.tokens)
+            .unflatten(-1, heads)
+            .repeat_interleave(rows.frames, 0)
+            for project in (self.keys, self.values)
+        )
+        return self.attend(rows.query, key, value, rows.place)
+
 
 @dataclass(frozen=True, slots=True)
 class RowOwners:
@@ -116,20 +143,37 @@ def compute_branch(
     if place.layer not in adapter.keys or scale == 0 or adapter.is_masked_out or not rows:
         return None
     frames = len(call.query) // len(owners.positive)
-    query, output = (_take_rows(tensor, rows, frames) for tensor in (call.query, call.output))
-    tokens = torch.stack([_pick_tokens(adapter, owners, row) for row in rows])
-    tokens = tokens.to(query.device, query.dtype)
-    key, value = (
-        project[place.layer](tokens).unflatten(-1, query.shape[-2:]).repeat_interleave(frames, 0)
-        for project in (adapter.keys, adapter.values)
-    )
-    branch = adapter.attend(query, key, value, place).flatten(2)
-    branch = branch if adapter.merge is None else adapter.merge(branch, output)
+    branch = adapter.read_tokens(_make_rows(adapter, call, owners, rows, place)).flatten(2)
+    if adapter.merge is not None:
+        branch = adapter.merge(branch, _take_rows(call.output, rows, frames))
     if adapter.mask is not None:
         samples = owners.samples[rows] if len(adapter.mask) > 1 else torch.zeros(len(rows)).long()
         factors = lay_on_rows(adapter.mask, call.cells, samples, frames)
         branch = branch * factors.to(branch.device, branch.dtype)
     return _spread_rows(scale * branch, rows, len(owners.positive))
+
+
+def _make_rows(
+    adapter: ImageAdapter,
+    call: BranchCall,
+    owners: RowOwners,
+    rows: Sequence[int],
+    place: LayerPlace,
+) -> BranchRows:
+    count = len(owners.positive)
+    frames = len(call.query) // count
+    query = _take_rows(call.query, rows, frames)
+    tokens = torch.stack([_pick_tokens(adapter, owners, row) for row in rows])
+    timestep = call.timestep
+    if timestep is not None:
+        timestep = torch.as_tensor(timestep).to(query.device).flatten()
+        timestep = timestep.expand(count)[list(rows)] if len(timestep) in (1, count) else None
+    projected = call.projected
+    if projected is not None:
+        first, second, third = (_take_rows(part, rows, frames) for part in projected)
+        projected = (first, second, third)
+    tokens = tokens.to(query.device, query.dtype)
+    return BranchRows(query, tokens, place, frames, timestep, projected)
 
 
 def choose_rows(adapter: ImageAdapter, owners: RowOwners) -> list[int]:
