@@ -166,10 +166,7 @@ def _prepare_references(
     """What an image adapter is shown of the clips, cached; None where none is trained."""
     if not trains_image_adapter(config):
         return None
-    device = str(team.accelerator.device)
-    return team.first(
-        lambda: prepare_references(config, prepared, device=device, progress=progress)
-    )
+    return team.first(lambda: prepare_references(config, prepared, progress=progress))
 
 
 def _prepare(

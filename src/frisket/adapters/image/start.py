@@ -8,6 +8,7 @@ from torch import nn
 
 from frisket.adapters.image.adapter import ImageAdapter
 from frisket.adapters.image.attention import KeyValue, KeyValues, make_key_values
+from frisket.adapters.image.encoder_sizes import ImageEncoderSizes
 from frisket.adapters.image.layouts import ImageAdapterFile
 from frisket.adapters.image.numbering import list_places, number_layers
 from frisket.adapters.image.perceiver import HEAD
@@ -17,7 +18,6 @@ from frisket.adapters.image.projections import (
     ResamplerProjection,
     TokenwiseProjection,
 )
-from frisket.adapters.image.vision import ImageEncoderSizes
 from frisket.adapters.spec import AdapterMismatch
 from frisket.adapters.targets import unwrap_model
 from frisket.families.base import Family
@@ -94,12 +94,24 @@ def check_file(
         raise AdapterMismatch(f"it is {file.kind}; set image_adapter.kind to that, or leave it out")
     if file.family not in ("", family):
         raise AdapterMismatch(f"it was trained on {file.family}, and the model is {family}")
-    reads = encoder.pooled if kind == "base" else encoder.states
+    reads = read_width(kind, encoder)
     if file.embedding != reads:
         raise AdapterMismatch(
             f"it reads {file.embedding} numbers of a picture, image_adapter.encoder gives {reads}:"
             " take the encoder that it was trained with"
         )
+
+
+def read_width(kind: TrainedKind, encoder: ImageEncoderSizes) -> int:
+    """Numbers of what a kind reads; AdapterMismatch for `base` where the encoder projects none."""
+    if kind != "base":
+        return encoder.states
+    if encoder.pooled is None:
+        raise AdapterMismatch(
+            'kind = "base" reads the projected embedding of a CLIP, and this encoder is a SigLIP:'
+            ' set image_adapter.kind = "plus", or give a CLIP'
+        )
+    return encoder.pooled
 
 
 def is_unet(numbers: dict[int, str]) -> bool:
@@ -118,14 +130,14 @@ def measure_layers(family: Family, denoiser: nn.Module) -> dict[int, int]:
 
 
 def _build_projection(kind: TrainedKind, sizes: StartSizes, width: int) -> ImageProjection:
-    encoder = sizes.encoder
+    reads = read_width(kind, sizes.encoder)
     if kind == "base":
-        return PooledProjection(encoder.pooled, width, sizes.tokens or TOKENS[kind])
+        return PooledProjection(reads, width, sizes.tokens or TOKENS[kind])
     if kind == "full":
-        return TokenwiseProjection(encoder.states, width, encoder.patches)
+        return TokenwiseProjection(reads, width, sizes.encoder.patches)
     hidden = max(HEAD, min(HIDDEN, width) // HEAD * HEAD)
     return ResamplerProjection(
-        encoder.states, width, tokens=sizes.tokens or TOKENS[kind], hidden=hidden, inner=hidden
+        reads, width, tokens=sizes.tokens or TOKENS[kind], hidden=hidden, inner=hidden
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from frisket.adapters.image.vision import ClipImageEncoder, EncodedPictures, load_image_encoder
+from frisket.adapters.image.encoder_sizes import read_encoder_sizes
 from frisket.config.provenance import ConfigError
 from frisket.config.regions import names_of
 from frisket.config.tree import Config
@@ -17,6 +17,7 @@ from frisket.data.loader import Store
 from frisket.data.mask_pipeline import arrange
 from frisket.data.records import Item, Prepared
 from frisket.data.sample import Batch
+from frisket.inference.methods.identity.vision_encoder import VisionEncoder, load_vision_encoder
 from frisket.media.frames import decode
 from frisket.progress import Progress
 from frisket.runs.image_adapters.cutting import choose_latent_frame, crop_frame, cut_out
@@ -74,14 +75,14 @@ class ReferenceSet:
 
 
 def prepare_references(
-    config: Config, prepared: Prepared, *, device: str, progress: Progress = lambda *_: None
+    config: Config, prepared: Prepared, *, progress: Progress = lambda *_: None
 ) -> ReferenceSet:
     """Cut out and embed what is not in the cache yet; the encoder is loaded only for that.
 
     ConfigError where no clip shows the region, and where a clip has no other one beside it though
-    `image_adapter.references` asks for others; ImageEncoderNotUsable.
+    `image_adapter.references` asks for others; MethodUnusable for an encoder that is damaged.
     """
-    work = _ReferenceWork(config, prepared, device)
+    work = _ReferenceWork(config, prepared)
     count = len(prepared.items) + len(prepared.held)
     keys = []
     for number, item in enumerate((*prepared.items, *prepared.held), start=1):
@@ -134,30 +135,26 @@ def _find_others(items: Sequence[Item], own: Sequence[str]) -> tuple[tuple[int, 
 class _ReferenceWork:
     """Makes the entries of references that the cache lacks."""
 
-    def __init__(self, config: Config, prepared: Prepared, device: str) -> None:
+    def __init__(self, config: Config, prepared: Prepared) -> None:
         options = config.image_adapter
         assert options.encoder is not None  # refused when checked
-        self.folder, self.device, self.kind = options.encoder, device, options.kind
+        self.folder, self.is_pooled = options.encoder, options.kind == "base"
         self.region, self.regions = find_region(config), prepared.regions
         self.cache: Cache = prepared.cache
         with Index(self.cache.folder) as index:
             self.record = {
                 "rule": RULE,
                 "encoder": index.fingerprint(options.encoder),
-                "reads": "pooled" if options.kind == "base" else "states",
+                "reads": "pooled" if self.is_pooled else "states",
                 "region": self.region,
             }
-        self._encoder: ClipImageEncoder | None = None
+        self._encoder: VisionEncoder | None = None
 
-    @property
-    def encoder(self) -> ClipImageEncoder:
+    def load_encoder(self) -> VisionEncoder:
+        """The encoder, once; only where the cache lacks something."""
         if self._encoder is None:
-            self._encoder = load_image_encoder(self.folder, self.device)
+            self._encoder = load_vision_encoder(self.folder, Path("image_adapter.encoder"))
         return self._encoder
-
-    def encode_zero(self) -> EncodedPictures:
-        """The zero image, through the encoder."""
-        return self.encoder.encode_zero()
 
     def embed(self, item: Item) -> str:
         """The key of a clip's reference; "" where its region is not in it."""
@@ -168,29 +165,31 @@ class _ReferenceWork:
         shown = {"clip": item.latents, "coverage": coverage if plane is not None else None}
         key = key_of({**self.record, **shown})
 
-        def encode() -> EncodedPictures:
-            frame = self._read_frame(item, plane)
-            return self.encoder.encode(frame[None])
+        def encode() -> Tensor:
+            frames, encoder = [self._read_frame(item, plane)], self.load_encoder()
+            read = encoder.read_pooled if self.is_pooled else encoder.read_states
+            return read(frames)[0]
 
         self._keep(key, encode)
         return key
 
     def embed_blank(self) -> Tensor:
         """What is read where no picture is shown: zeros, or what is seen in the zero image."""
+        if self.is_pooled:
+            width = read_encoder_sizes(self.folder).pooled
+            assert width is not None  # refused when checked
+            return torch.zeros(width)
         key = key_of({**self.record, "clip": None})
-        self._keep(key, self.encode_zero)
-        blank = self.cache.load("reference", key).tensors["embedding"]
-        return torch.zeros_like(blank) if self.kind == "base" else blank
+        self._keep(key, lambda: self.load_encoder().read_zero_image()[0])
+        return self.cache.load("reference", key).tensors["embedding"]
 
-    def _keep(self, key: str, encode: Callable[[], EncodedPictures]) -> None:
+    def _keep(self, key: str, encode: Callable[[], Tensor]) -> None:
         """Store what is read of a picture, unless the cache has it whole."""
         try:
             self.cache.load("reference", key)
         except CorruptEntry:
             self.cache.need_writable("reference", key)
-            encoded = encode()
-            embedding = encoded.pooled[0] if self.kind == "base" else encoded.states[0]
-            self.cache.store("reference", key, {"embedding": embedding})
+            self.cache.store("reference", key, {"embedding": encode()})
 
     def _read_plane(self, coverage: str) -> CellPlanes:
         entry = self.cache.load("coverage", coverage)

@@ -7,18 +7,19 @@ import torch
 from torch import nn
 
 from frisket.adapters.image.adapter import ImageAdapter, find_image_adapter, put_on
+from frisket.adapters.image.encoder_sizes import (
+    ImageEncoderNotUsable,
+    ImageEncoderSizes,
+    read_encoder_sizes,
+)
 from frisket.adapters.image.files import read_image_adapter, write_image_adapter
 from frisket.adapters.image.numbering import list_places, number_layers
 from frisket.adapters.image.start import (
     StartSizes,
     check_file,
+    read_width,
     resume_image_adapter,
     start_image_adapter,
-)
-from frisket.adapters.image.vision import (
-    ImageEncoderNotUsable,
-    ImageEncoderSizes,
-    read_encoder_sizes,
 )
 from frisket.adapters.spec import AdapterMismatch
 from frisket.config.provenance import ConfigError
@@ -72,8 +73,10 @@ def read_sizes(config: Config) -> ImageEncoderSizes:
     if folder is None:
         raise ConfigError("image_adapter.encoder is not set: give the folder of an image encoder")
     try:
-        return read_encoder_sizes(folder)
-    except ImageEncoderNotUsable as error:
+        sizes = read_encoder_sizes(folder)
+        read_width(config.image_adapter.kind, sizes)
+        return sizes
+    except (ImageEncoderNotUsable, AdapterMismatch) as error:
         raise ConfigError(f"image_adapter.encoder: {error}") from error
 
 
@@ -113,8 +116,9 @@ def describe_adapter(config: Config) -> str:
 def rehearse_rows(config: Config, family: Family, denoiser: nn.Module) -> None:
     """Show an adapter on the meta device pictures without content: for foretelling memory."""
     sizes = read_sizes(config)
-    is_pooled = config.image_adapter.kind == "base"
-    shape = (sizes.pooled,) if is_pooled else (sizes.patches, sizes.states)
+    kind = config.image_adapter.kind
+    width = read_width(kind, sizes)
+    shape = (width,) if kind == "base" else (sizes.patches, width)
     blank = torch.empty(shape, device="meta")
     connect_branches(family, denoiser).set_rows([blank] * config.run.batch)
 
