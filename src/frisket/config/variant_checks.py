@@ -32,7 +32,7 @@ def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, st
     if kind != "none" and not variant.quantises:
         yield ("memory", "quantise"), f"{label} is not quantised; leave memory.quantise out"
     yield from find_all_weights_problems(config, variant, label)
-    yield from find_image_adapter_problems(config, family, variant, label)
+    yield from find_image_adapter_problems(config, variant, label)
     yield from find_patch_masking_problems(config, family, label)
     yield from _reading_problems(config, variant, label)
     yield from _data_problems(config, variant, label)

@@ -9,14 +9,13 @@ from frisket.config.tree import Config
 from frisket.registry import suggest
 
 if TYPE_CHECKING:
-    from frisket.families.base import Family, Variant
+    from frisket.families.base import Variant
 
 TRAINED = 'model.train = "image_adapter"'
-PUBLIC_TOKENS = 4  # that readers of public `base` files take for granted
 
 
 def find_image_adapter_problems(
-    config: Config, family: "Family", variant: "Variant", label: str
+    config: Config, variant: "Variant", label: str
 ) -> Iterator[tuple[Key, str]]:
     """Key and sentence of all that speaks against it; of its options where none is trained."""
     if config.model.train != "image_adapter":
@@ -29,8 +28,8 @@ def find_image_adapter_problems(
                 )
         return
     yield from find_lora_options(config, TRAINED)
-    yield from _find_table_problems(config, is_unet=family.lora_prefix == "unet")
-    yield from _find_memory_problems(config, is_unet=family.lora_prefix == "unet")
+    yield from _find_table_problems(config)
+    yield from _find_memory_problems(config)
     if variant.experts:
         yield (
             ("model", "train"),
@@ -45,7 +44,7 @@ def find_image_adapter_problems(
         )
 
 
-def _find_table_problems(config: Config, *, is_unet: bool) -> Iterator[tuple[Key, str]]:
+def _find_table_problems(config: Config) -> Iterator[tuple[Key, str]]:
     options = config.image_adapter
     if options.encoder is None:
         yield (
@@ -60,33 +59,12 @@ def _find_table_problems(config: Config, *, is_unet: bool) -> Iterator[tuple[Key
             ("image_adapter", "region"),
             f"`image_adapter.region` = {options.region!r} is not in [regions]{hint}",
         )
-    if not is_unet:
-        return
-    if options.width is not None:
-        yield (
-            ("image_adapter", "width"),
-            "`image_adapter.width` is for transformers: a UNet reads tokens as wide as its text;"
-            " leave it out",
-        )
-    if options.kind == "base" and options.tokens not in (None, PUBLIC_TOKENS):
-        yield (
-            ("image_adapter", "tokens"),
-            f"`image_adapter.tokens` = {options.tokens}: readers of a UNet's adapters take"
-            f" {PUBLIC_TOKENS} for granted in files of this kind; leave it out, or set"
-            ' kind = "plus"',
-        )
 
 
-def _find_memory_problems(config: Config, *, is_unet: bool) -> Iterator[tuple[Key, str]]:
+def _find_memory_problems(config: Config) -> Iterator[tuple[Key, str]]:
     if config.memory.compile:
         yield (
             ("memory", "compile"),
             f"`memory.compile` would freeze what the model is shown, and with {TRAINED} that is"
             " another picture in each step: set it to false",
-        )
-    if is_unet and config.memory.quantise != "none":
-        yield (
-            ("memory", "quantise"),
-            f"`memory.quantise` = {config.memory.quantise!r}: a UNet's adapter begins with copies"
-            " of the text's keys and values, which quantised weights do not give; leave it out",
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from frisket.adapters.image.encoder_sizes import read_encoder_sizes
@@ -21,7 +22,6 @@ from frisket.inference.methods.identity.vision_encoder import VisionEncoder, loa
 from frisket.media.frames import decode
 from frisket.progress import Progress
 from frisket.runs.image_adapters.cutting import choose_latent_frame, crop_frame, cut_out
-from frisket.shapes import CellPlanes
 
 RULE = 1  # of cutting and encoding; another number makes all entries anew
 STAGE = "references"
@@ -191,11 +191,11 @@ class _ReferenceWork:
             self.cache.need_writable("reference", key)
             self.cache.store("reference", key, {"embedding": encode()})
 
-    def _read_plane(self, coverage: str) -> CellPlanes:
+    def _read_plane(self, coverage: str) -> Float[Tensor, "f h w"]:
         entry = self.cache.load("coverage", coverage)
         names = entry.notes["regions"].split("\n")
         planes = arrange(entry.tensors["planes"], names, self.regions)
-        plane: CellPlanes = planes[self.regions.index(self.region)]
+        plane: Tensor = planes[self.regions.index(self.region)]
         return plane
 
     def _read_frame(self, item: Item, plane: Tensor | None) -> Tensor:

@@ -15,8 +15,10 @@ from frisket.adapters.image.encoder_sizes import (
 from frisket.adapters.image.files import read_image_adapter, write_image_adapter
 from frisket.adapters.image.numbering import list_places, number_layers
 from frisket.adapters.image.start import (
+    TOKENS,
     StartSizes,
     check_file,
+    is_unet,
     read_width,
     resume_image_adapter,
     start_image_adapter,
@@ -51,12 +53,14 @@ def check_image_adapter(config: Config) -> None:
     denoiser = family.tiny(variant).denoiser
     assert denoiser is not None
     try:
-        number_layers(family, denoiser)
+        numbers = number_layers(family, denoiser)
     except AdapterMismatch as error:
         raise ConfigError(
             f'model.train = "image_adapter": {family.name} {variant}: {error}; train a LoRA, or'
             " choose another model (`frisket methods` lists who takes image adapters)"
         ) from error
+    if is_unet(numbers):
+        _refuse_for_unet(config)
     sizes = read_sizes(config)
     if options.source is None:
         return
@@ -65,6 +69,27 @@ def check_image_adapter(config: Config) -> None:
         check_file(options.kind, family.name, file, sizes)
     except (AdapterMismatch, FileNotFoundError) as error:
         raise ConfigError(f"image_adapter.source: {options.source}: {error}") from error
+
+
+def _refuse_for_unet(config: Config) -> None:
+    """ConfigError for options that only transformers have a choice in."""
+    options = config.image_adapter
+    if options.width is not None:
+        raise ConfigError(
+            f"`image_adapter.width` = {options.width} is for transformers: a UNet reads tokens as"
+            " wide as its text; leave it out"
+        )
+    if options.kind == "base" and options.tokens not in (None, TOKENS["base"]):
+        raise ConfigError(
+            f"`image_adapter.tokens` = {options.tokens}: readers of a UNet's adapters take"
+            f" {TOKENS['base']} for granted in files of this kind; leave it out, or set"
+            ' image_adapter.kind = "plus"'
+        )
+    if config.memory.quantise != "none":
+        raise ConfigError(
+            f"`memory.quantise` = {config.memory.quantise!r}: a UNet's adapter begins with copies"
+            " of the text's keys and values, which quantised weights do not give; leave it out"
+        )
 
 
 def read_sizes(config: Config) -> ImageEncoderSizes:
