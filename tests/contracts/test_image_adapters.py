@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from frisket.adapters import lora
 from frisket.adapters.image.adapter import ImageAdapter, find_image_adapter, put_on
-from frisket.adapters.image.encoder_sizes import ImageEncoderSizes
 from frisket.adapters.image.numbering import list_places, number_layers
 from frisket.adapters.image.start import StartSizes, is_unet, start_image_adapter
 from frisket.runs.image_adapters.branches import ReferenceBranches, connect_branches
 
-SIZES = StartSizes(ImageEncoderSizes(pooled=24, states=32, patches=5), width=None)
+SIZES = StartSizes(reads=(24,))
 ROWS = [normal(24, seed=1), normal(24, seed=2)]
 
 

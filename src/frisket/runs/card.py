@@ -184,6 +184,7 @@ def describe_image_adapter(config: Config, prepared: Prepared, steps: int) -> di
         "dropout": options.dropout,
         "confine": options.confine,
         "encoder": options.encoder.name if options.encoder is not None else "",
+        "embedder": options.embedder,
     }
     metadata["frisket.references"] = json.dumps(references, sort_keys=True)
     return metadata
@@ -210,12 +211,16 @@ def _describe_image_adapter_result(config: Config, base: str) -> str:
     pictures = {"self": "its own picture", "other": "a picture of another clip of its folder"}
     part = "a region of it alone, on grey" if options.cut else "the whole frame"
     encoder = _escape_markdown(options.encoder.name if options.encoder is not None else "")
+    network, method, option = f"image encoder `{encoder}`", "ip_adapter", "--encoder FOLDER"
+    if options.kind == "faceid":
+        part, network = "the face in it", f"embedder `{_escape_markdown(options.embedder)}`"
+        method, option = "faceid", "--embedder NAME"
     return (
         f"An image adapter ({options.kind}) for {base}, trained with Frisket {__version__}: the"
         f" file is `image_adapter.safetensors`. Each clip was shown {pictures[options.references]}"
-        f" ({part}); give it pictures cut out in the same way, through the image encoder"
-        f" `{encoder}` that it was trained with: `frisket generate --method ip_adapter"
-        " --method-source image_adapter.safetensors --encoder FOLDER --face PICTURE`."
+        f" ({part}); give it pictures of the same sort, through the {network} that it was trained"
+        f" with: `frisket generate --method {method} --method-source image_adapter.safetensors"
+        f" {option} --face PICTURE`."
     )
 
 

@@ -8,11 +8,11 @@ from torch import nn
 
 from frisket.adapters.image.adapter import ImageAdapter
 from frisket.adapters.image.attention import KeyValue, KeyValues, make_key_values
-from frisket.adapters.image.encoder_sizes import ImageEncoderSizes
 from frisket.adapters.image.layouts import ImageAdapterFile
 from frisket.adapters.image.numbering import list_places, number_layers
 from frisket.adapters.image.perceiver import HEAD
 from frisket.adapters.image.projections import (
+    FaceProjection,
     ImageProjection,
     PooledProjection,
     ResamplerProjection,
@@ -22,17 +22,21 @@ from frisket.adapters.spec import AdapterMismatch
 from frisket.adapters.targets import unwrap_model
 from frisket.families.base import Family
 
-TrainedKind = Literal["base", "plus", "full"]
+TrainedKind = Literal["base", "plus", "full", "faceid"]
 WIDTH = 1024  # channels of a transformer's token where nobody says
-TOKENS = {"base": 4, "plus": 16}  # as the public files have
+TOKENS = {"base": 4, "plus": 16, "faceid": 4}  # as the public files have
 HIDDEN = 1280  # widest resampler of the public files
 
 
 @dataclass(frozen=True, slots=True)
 class StartSizes:
-    """What a new adapter is as large as; None is the usual number of its kind and model."""
+    """What a new adapter is as large as; None is the usual number of its kind and model.
 
-    encoder: ImageEncoderSizes
+    `reads` is the shape of what it reads of a picture: of an embedding its width, of patches their
+    number and width.
+    """
+
+    reads: tuple[int, ...]
     tokens: int | None = None
     width: int | None = None
 
@@ -69,13 +73,13 @@ def resume_image_adapter(
     family: Family,
     denoiser: nn.Module,
     file: ImageAdapterFile,
-    encoder: ImageEncoderSizes,
+    reads: tuple[int, ...],
 ) -> ImageAdapter:
-    """The adapter of a file, checked against the denoiser and the encoder that it is to go on with.
+    """The adapter of a file, checked against the denoiser and what it is to read from now on.
 
     AdapterMismatch says what does not fit.
     """
-    check_file(kind, family.name, file, encoder)
+    check_file(kind, family.name, file, reads)
     inner = measure_layers(family, denoiser)
     if (own := dict(zip(file.numbers, file.inner, strict=True))) != inner:
         number = min(own.items() ^ inner.items())[0]
@@ -87,31 +91,18 @@ def resume_image_adapter(
 
 
 def check_file(
-    kind: TrainedKind, family: str, file: ImageAdapterFile, encoder: ImageEncoderSizes
+    kind: TrainedKind, family: str, file: ImageAdapterFile, reads: tuple[int, ...]
 ) -> None:
-    """AdapterMismatch for a file of another kind, family or image encoder; no model is needed."""
+    """AdapterMismatch for a file of another kind, family or encoder; no model is needed."""
     if file.kind != kind:
         raise AdapterMismatch(f"it is {file.kind}; set image_adapter.kind to that, or leave it out")
     if file.family not in ("", family):
         raise AdapterMismatch(f"it was trained on {file.family}, and the model is {family}")
-    reads = read_width(kind, encoder)
-    if file.embedding != reads:
+    if file.embedding != reads[-1]:
         raise AdapterMismatch(
-            f"it reads {file.embedding} numbers of a picture, image_adapter.encoder gives {reads}:"
-            " take the encoder that it was trained with"
+            f"it reads {file.embedding} numbers of a picture, and the configured encoder gives"
+            f" {reads[-1]}: take the one that it was trained with"
         )
-
-
-def read_width(kind: TrainedKind, encoder: ImageEncoderSizes) -> int:
-    """Numbers of what a kind reads; AdapterMismatch for `base` where the encoder projects none."""
-    if kind != "base":
-        return encoder.states
-    if encoder.pooled is None:
-        raise AdapterMismatch(
-            'kind = "base" reads the projected embedding of a CLIP, and this encoder is a SigLIP:'
-            ' set image_adapter.kind = "plus", or give a CLIP'
-        )
-    return encoder.pooled
 
 
 def is_unet(numbers: dict[int, str]) -> bool:
@@ -130,15 +121,15 @@ def measure_layers(family: Family, denoiser: nn.Module) -> dict[int, int]:
 
 
 def _build_projection(kind: TrainedKind, sizes: StartSizes, width: int) -> ImageProjection:
-    reads = read_width(kind, sizes.encoder)
+    reads, tokens = sizes.reads, sizes.tokens or TOKENS.get(kind, 0)
     if kind == "base":
-        return PooledProjection(reads, width, sizes.tokens or TOKENS[kind])
+        return PooledProjection(reads[-1], width, tokens)
+    if kind == "faceid":
+        return FaceProjection(reads[-1], width, tokens)
     if kind == "full":
-        return TokenwiseProjection(reads, width, sizes.encoder.patches)
+        return TokenwiseProjection(reads[-1], width, reads[0])
     hidden = max(HEAD, min(HIDDEN, width) // HEAD * HEAD)
-    return ResamplerProjection(
-        reads, width, tokens=sizes.tokens or TOKENS[kind], hidden=hidden, inner=hidden
-    )
+    return ResamplerProjection(reads[-1], width, tokens=tokens, hidden=hidden, inner=hidden)
 
 
 def _list_layers(layers: KeyValues) -> list[KeyValue]:

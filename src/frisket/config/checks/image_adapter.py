@@ -46,7 +46,9 @@ def find_image_adapter_problems(
 
 def _find_table_problems(config: Config) -> Iterator[tuple[Key, str]]:
     options = config.image_adapter
-    if options.encoder is None:
+    if options.kind == "faceid":
+        yield from _find_face_problems(config)
+    elif options.encoder is None:
         yield (
             ("image_adapter", "encoder"),
             f"`image_adapter.encoder` is not set, and kind = {options.kind!r} reads pictures by"
@@ -59,6 +61,18 @@ def _find_table_problems(config: Config) -> Iterator[tuple[Key, str]]:
             ("image_adapter", "region"),
             f"`image_adapter.region` = {options.region!r} is not in [regions]{hint}",
         )
+
+
+def _find_face_problems(config: Config) -> Iterator[tuple[Key, str]]:
+    """Networks are named by the user: none is a default, for most are not free for any use."""
+    for name, free in (("embedder", "sface"), ("detector", "yunet")):
+        if not getattr(config.image_adapter, name):
+            yield (
+                ("image_adapter", name),
+                f'`image_adapter.{name}` is not set, and kind = "faceid" reads faces by one: name'
+                f" it (`frisket methods` lists them; {free} is free for any use), and give its file"
+                f" as image_adapter.{name}_source",
+            )
 
 
 def _find_memory_problems(config: Config) -> Iterator[tuple[Key, str]]:

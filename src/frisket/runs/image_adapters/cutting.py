@@ -31,6 +31,15 @@ def crop_frame(
     return frame.flip(1) if flip else frame
 
 
+def lay_softly(
+    plane: Float[Tensor, "h w"], height: int, width: int
+) -> Float[Tensor, "height width"]:
+    """A region's coverage at the size of a picture, between cells linearly, in [0, 1]."""
+    planes = plane[None, None].float()
+    soft = functional.interpolate(planes, (height, width), mode="bilinear", align_corners=False)
+    return soft[0, 0].clamp(0, 1)
+
+
 def cut_out(
     frame: UInt8[Tensor, "H W 3"], plane: Float[Tensor, "h w"]
 ) -> UInt8[Tensor, "S S 3"] | None:
@@ -39,9 +48,7 @@ def cut_out(
     `plane` is its coverage on any grid over the same picture; between cells it is laid out softly.
     """
     height, width = frame.shape[:2]
-    soft = functional.interpolate(
-        plane[None, None].float(), (height, width), mode="bilinear", align_corners=False
-    )[0, 0].clamp(0, 1)
+    soft = lay_softly(plane, height, width)
     rows, columns = (soft >= PRESENT * float(soft.amax())).nonzero(as_tuple=True)
     if not float(soft.amax()) > 0:
         return None

@@ -7,11 +7,6 @@ import torch
 from torch import nn
 
 from frisket.adapters.image.adapter import ImageAdapter, find_image_adapter, put_on
-from frisket.adapters.image.encoder_sizes import (
-    ImageEncoderNotUsable,
-    ImageEncoderSizes,
-    read_encoder_sizes,
-)
 from frisket.adapters.image.files import read_image_adapter, write_image_adapter
 from frisket.adapters.image.numbering import list_places, number_layers
 from frisket.adapters.image.start import (
@@ -19,7 +14,6 @@ from frisket.adapters.image.start import (
     StartSizes,
     check_file,
     is_unet,
-    read_width,
     resume_image_adapter,
     start_image_adapter,
 )
@@ -31,6 +25,7 @@ from frisket.inference.methods.identity import image_attention
 from frisket.inference.methods.identity.image_attention import ImageAttention
 from frisket.runs.card import variant_of
 from frisket.runs.image_adapters.branches import connect_branches
+from frisket.runs.image_adapters.readers import measure_reference
 from frisket.runs.image_adapters.references import ReferenceSet, find_region
 
 FILE = "image_adapter.safetensors"  # in the folder of a run, and in its checkpoints
@@ -61,12 +56,12 @@ def check_image_adapter(config: Config) -> None:
         ) from error
     if is_unet(numbers):
         _refuse_for_unet(config)
-    sizes = read_sizes(config)
+    reads = measure_reference(config)
     if options.source is None:
         return
     try:
         file = read_image_adapter(options.source, options.kind)
-        check_file(options.kind, family.name, file, sizes)
+        check_file(options.kind, family.name, file, reads)
     except (AdapterMismatch, FileNotFoundError) as error:
         raise ConfigError(f"image_adapter.source: {options.source}: {error}") from error
 
@@ -79,7 +74,7 @@ def _refuse_for_unet(config: Config) -> None:
             f"`image_adapter.width` = {options.width} is for transformers: a UNet reads tokens as"
             " wide as its text; leave it out"
         )
-    if options.kind == "base" and options.tokens not in (None, TOKENS["base"]):
+    if options.kind in ("base", "faceid") and options.tokens not in (None, TOKENS["base"]):
         raise ConfigError(
             f"`image_adapter.tokens` = {options.tokens}: readers of a UNet's adapters take"
             f" {TOKENS['base']} for granted in files of this kind; leave it out, or set"
@@ -92,32 +87,19 @@ def _refuse_for_unet(config: Config) -> None:
         )
 
 
-def read_sizes(config: Config) -> ImageEncoderSizes:
-    """The sizes of the configured encoder; ConfigError where the folder holds none."""
-    folder = config.image_adapter.encoder
-    if folder is None:
-        raise ConfigError("image_adapter.encoder is not set: give the folder of an image encoder")
-    try:
-        sizes = read_encoder_sizes(folder)
-        read_width(config.image_adapter.kind, sizes)
-        return sizes
-    except (ImageEncoderNotUsable, AdapterMismatch) as error:
-        raise ConfigError(f"image_adapter.encoder: {error}") from error
-
-
 def attach_image_adapter(config: Config, family: Family, denoiser: nn.Module) -> ImageAdapter:
     """Put the configured adapter on a loaded denoiser: fresh, or from its file.
 
     AdapterMismatch names the file, or the model, and what does not fit.
     """
-    options, sizes = config.image_adapter, read_sizes(config)
+    options, reads = config.image_adapter, measure_reference(config)
     if options.source is None:
-        start = StartSizes(sizes, options.tokens, options.width)
+        start = StartSizes(reads, options.tokens, options.width)
         adapter = start_image_adapter(options.kind, family, denoiser, start, seed=config.run.seed)
     else:
         file = read_image_adapter(options.source, options.kind)
         try:
-            adapter = resume_image_adapter(options.kind, family, denoiser, file, sizes)
+            adapter = resume_image_adapter(options.kind, family, denoiser, file, reads)
         except AdapterMismatch as error:
             raise AdapterMismatch(f"{options.source}: {error}") from error
     put_on(denoiser, adapter)
@@ -140,11 +122,7 @@ def describe_adapter(config: Config) -> str:
 
 def rehearse_rows(config: Config, family: Family, denoiser: nn.Module) -> None:
     """Show an adapter on the meta device pictures without content: for foretelling memory."""
-    sizes = read_sizes(config)
-    kind = config.image_adapter.kind
-    width = read_width(kind, sizes)
-    shape = (width,) if kind == "base" else (sizes.patches, width)
-    blank = torch.empty(shape, device="meta")
+    blank = torch.empty(measure_reference(config), device="meta")
     connect_branches(family, denoiser).set_rows([blank] * config.run.batch)
 
 
