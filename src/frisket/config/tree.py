@@ -20,7 +20,7 @@ from frisket.config.data import (
     list_weights,
     read_regions,
 )
-from frisket.config.image_adapter import ImageAdapterTraining
+from frisket.config.image_adapter.tables import ImageAdapterTraining
 from frisket.config.lora import Lora
 from frisket.config.maskgen import MaskGeneration
 from frisket.config.presets.lay import lay_under, plan_for

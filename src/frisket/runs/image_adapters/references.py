@@ -1,5 +1,6 @@
 """What each clip is shown while an image adapter trains: embedded once, kept in the cache."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from frisket.adapters.image.encoder_sizes import read_encoder_sizes
 from frisket.config.provenance import ConfigError
 from frisket.config.regions import names_of
 from frisket.config.tree import Config
@@ -18,11 +18,12 @@ from frisket.data.loader import Store
 from frisket.data.mask_pipeline import arrange
 from frisket.data.records import Item, Prepared
 from frisket.data.sample import Batch
-from frisket.inference.methods.identity.vision_encoder import VisionEncoder, load_vision_encoder
 from frisket.media.frames import decode
 from frisket.progress import Progress
-from frisket.runs.image_adapters.cutting import choose_latent_frame, crop_frame, cut_out
+from frisket.runs.image_adapters.cutting import choose_latent_frame, crop_frame
+from frisket.runs.image_adapters.readers import make_reader
 
+log = logging.getLogger(__name__)
 RULE = 1  # of cutting and encoding; another number makes all entries anew
 STAGE = "references"
 MEGABYTES = 256  # of embeddings held in memory
@@ -79,8 +80,9 @@ def prepare_references(
 ) -> ReferenceSet:
     """Cut out and embed what is not in the cache yet; the encoder is loaded only for that.
 
-    ConfigError where no clip shows the region, and where a clip has no other one beside it though
-    `image_adapter.references` asks for others; MethodUnusable for an encoder that is damaged.
+    ConfigError where no clip shows the region (or a face in it), and where a clip has no other one
+    beside it though `image_adapter.references` asks for others; MethodUnusable for an
+    encoder that is damaged.
     """
     work = _ReferenceWork(config, prepared)
     count = len(prepared.items) + len(prepared.held)
@@ -89,11 +91,7 @@ def prepare_references(
         keys.append(work.embed(item))
         progress(STAGE, number, count, {})
     own, held = tuple(keys[: len(prepared.items)]), keys[len(prepared.items) :]
-    if not any(own):
-        raise ConfigError(
-            f"image_adapter.region: no clip's mask shows {work.region!r}, so there is nothing to"
-            " show the model; name another region of [regions], or set image_adapter.cut = false"
-        )
+    _report_missing(config, own, work.region)
     others = _find_others(prepared.items, own) if config.image_adapter.references == "other" else ()
     return ReferenceSet(
         own=own,
@@ -102,6 +100,25 @@ def prepare_references(
         blank=work.embed_blank(),
         store=Store(prepared.cache, MEGABYTES),
     )
+
+
+def _report_missing(config: Config, own: Sequence[str], region: str) -> None:
+    """Say how many clips are shown nothing; ConfigError where none has a reference."""
+    shown = repr(region)
+    if config.image_adapter.kind == "faceid":
+        shown = "a face" + (f" where its mask has {region!r}" if region else "")
+    if not any(own):
+        raise ConfigError(
+            f"image_adapter: no clip shows {shown}, so there is nothing to show the model; name"
+            " another region (image_adapter.region), or set image_adapter.cut = false"
+        )
+    if missing := own.count(""):
+        log.warning(
+            "%d of %d clips do not show %s: they are trained as though no picture were shown",
+            missing,
+            len(own),
+            shown,
+        )
 
 
 def find_region(config: Config) -> str:
@@ -136,60 +153,37 @@ class _ReferenceWork:
     """Makes the entries of references that the cache lacks."""
 
     def __init__(self, config: Config, prepared: Prepared) -> None:
-        options = config.image_adapter
-        assert options.encoder is not None  # refused when checked
-        self.folder, self.is_pooled = options.encoder, options.kind == "base"
+        self.reader = make_reader(config)
         self.region, self.regions = find_region(config), prepared.regions
         self.cache: Cache = prepared.cache
         with Index(self.cache.folder) as index:
-            self.record = {
-                "rule": RULE,
-                "encoder": index.fingerprint(options.encoder),
-                "reads": "pooled" if self.is_pooled else "states",
-                "region": self.region,
-            }
-        self._encoder: VisionEncoder | None = None
-
-    def load_encoder(self) -> VisionEncoder:
-        """The encoder, once; only where the cache lacks something."""
-        if self._encoder is None:
-            self._encoder = load_vision_encoder(self.folder, Path("image_adapter.encoder"))
-        return self._encoder
+            self.record = {"rule": RULE, "region": self.region, **self.reader.record(index)}
 
     def embed(self, item: Item) -> str:
-        """The key of a clip's reference; "" where its region is not in it."""
+        """The key of a clip's reference; "" where its region, or a face in it, is not there."""
         coverage = item.coverage or (item.drawn[0] if item.drawn else None)
         plane = self._read_plane(coverage) if self.region and coverage else None
         if plane is not None and not bool((plane > 0).any()):
             return ""
         shown = {"clip": item.latents, "coverage": coverage if plane is not None else None}
         key = key_of({**self.record, **shown})
-
-        def encode() -> Tensor:
-            frames, encoder = [self._read_frame(item, plane)], self.load_encoder()
-            read = encoder.read_pooled if self.is_pooled else encoder.read_states
-            return read(frames)[0]
-
-        self._keep(key, encode)
-        return key
+        embedding = self._keep(key, lambda: self._read_item(item, plane))
+        return key if len(embedding) else ""
 
     def embed_blank(self) -> Tensor:
-        """What is read where no picture is shown: zeros, or what is seen in the zero image."""
-        if self.is_pooled:
-            width = read_encoder_sizes(self.folder).pooled
-            assert width is not None  # refused when checked
-            return torch.zeros(width)
-        key = key_of({**self.record, "clip": None})
-        self._keep(key, lambda: self.load_encoder().read_zero_image()[0])
-        return self.cache.load("reference", key).tensors["embedding"]
+        """What is read where no picture is shown."""
+        return self._keep(key_of({**self.record, "clip": None}), self.reader.read_blank)
 
-    def _keep(self, key: str, encode: Callable[[], Tensor]) -> None:
-        """Store what is read of a picture, unless the cache has it whole."""
+    def _keep(self, key: str, read: Callable[[], Tensor | None]) -> Tensor:
+        """What is read of a picture, stored unless the cache has it whole; empty for nothing."""
         try:
-            self.cache.load("reference", key)
+            return self.cache.load("reference", key).tensors["embedding"]
         except CorruptEntry:
             self.cache.need_writable("reference", key)
-            self.cache.store("reference", key, {"embedding": encode()})
+            embedding = read()
+            embedding = torch.zeros(0) if embedding is None else embedding.float()
+            self.cache.store("reference", key, {"embedding": embedding})
+            return embedding
 
     def _read_plane(self, coverage: str) -> Float[Tensor, "f h w"]:
         entry = self.cache.load("coverage", coverage)
@@ -198,15 +192,11 @@ class _ReferenceWork:
         plane: Tensor = planes[self.regions.index(self.region)]
         return plane
 
-    def _read_frame(self, item: Item, plane: Tensor | None) -> Tensor:
+    def _read_item(self, item: Item, plane: Tensor | None) -> Tensor | None:
         place = 0 if plane is None else choose_latent_frame(plane)
         picks = item.picks or (0,)
         # Latent frame 0 is frame 0; the others stand for equal shares of the rest.
         step = (len(picks) - 1) / max(1, item.shape[0] - 1)
         frame = decode(Path(item.clip), (picks[round(place * step)],))[0]
         frame = crop_frame(frame, item.crop, flip=item.flip)
-        if plane is None:
-            return frame
-        cut = cut_out(frame, plane[place])
-        assert cut is not None  # some cell is covered
-        return cut
+        return self.reader.read(frame, None if plane is None else plane[place])
