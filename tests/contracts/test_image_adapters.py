@@ -9,7 +9,7 @@ from tests.contracts.conftest import Case, normal
 from torch import Tensor, nn
 
 from frisket.adapters import lora
-from frisket.adapters.image.adapter import ImageAdapter, find_image_adapter, put_on
+from frisket.adapters.image.adapter import ImageAdapter, find_image_adapter, install_adapter
 from frisket.adapters.image.numbering import list_places, number_layers
 from frisket.adapters.image.start import StartSizes, is_unet, start_image_adapter
 from frisket.runs.image_adapters.branches import ReferenceBranches, connect_branches
@@ -26,7 +26,7 @@ def trained(case: Case) -> tuple[Case, ReferenceBranches]:
     if case.card.experts or not list_places(case.family, denoiser):
         pytest.skip("no layer has a place for image adapters, or several denoisers")
     denoiser = deepcopy(denoiser)
-    put_on(denoiser, start_image_adapter("base", case.family, denoiser, SIZES, seed=0))
+    install_adapter(denoiser, start_image_adapter("base", case.family, denoiser, SIZES, seed=0))
     return (
         replace(case, parts=replace(case.parts, denoiser=denoiser)),
         connect_branches(case.family, denoiser),

@@ -98,7 +98,9 @@ def test_clips_are_shown_the_face_of_their_own_person(world: Path, tmp_path: Pat
     references = prepare_references(config, prepared)
     assert references.blank.tolist() == [0.0] * 64
     embedder: Embedder = EMBEDDERS.load("tiny").load("", "cpu")
-    for item, own, others in zip(prepared.items, references.own, references.others, strict=True):
+    for item, own, others in zip(
+        prepared.items, references.own_keys, references.other_places, strict=True
+    ):
         embedding = references.store.load("reference", own).tensors["embedding"]
         assert embedding.norm().item() == pytest.approx(1, abs=1e-5)
         frame = torch.from_numpy(find_portrait(item.clip).picture)

@@ -180,13 +180,13 @@ def predict_with_file(
     config: Config, shown: torch.Tensor, noisy: torch.Tensor, text: torch.Tensor
 ) -> torch.Tensor:
     """What the trainer's branches make of the file that the run has written."""
-    from frisket.adapters.image.adapter import put_on
+    from frisket.adapters.image.adapter import install_adapter
     from frisket.runs.image_adapters.branches import connect_branches
 
     family = FAMILIES.load("stable_diffusion")
     unet: Any = family.load_denoiser(Source("sd15", config.model.source))
     file = read_image_adapter(config.run.output / "image_adapter.safetensors")
-    put_on(unet, ImageAdapter.from_file(file))
+    install_adapter(unet, ImageAdapter.from_file(file))
     branches = connect_branches(family, unet)
     branches.set_rows(list(shown))
     output: torch.Tensor = unet(noisy, torch.tensor([500]), text).sample

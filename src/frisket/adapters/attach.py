@@ -12,7 +12,7 @@ from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig, inject_adapter_
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from frisket.adapters.image.adapter import ImageAdapter
+from frisket.adapters.image.adapter import silence_pictures
 from frisket.adapters.routed.calls import forget_calls
 from frisket.adapters.routed.factors import Factors
 from frisket.adapters.routed.orthogonal import start_orthogonal
@@ -129,10 +129,8 @@ def frozen(denoiser: nn.Module) -> Iterator[None]:
     model = unwrap_model(denoiser)
     modules = list(model.modules())
     layers = [module for module in modules if isinstance(module, BaseTunerLayer)]
-    pictures = [module for module in modules if isinstance(module, ImageAdapter)]
     modes = [module.training for module in modules]
     states = [layer._disable_adapters for layer in layers]
-    silences = [adapter.is_silent for adapter in pictures]
     try:
         for module in modules:
             module.training = False
@@ -140,17 +138,13 @@ def frozen(denoiser: nn.Module) -> Iterator[None]:
             # Not enable_adapters(False): it also clears requires_grad, and what is built on the
             # parameters (DistributedDataParallel, optimizers) would trip over that.
             layer._disable_adapters = True
-        for adapter in pictures:
-            adapter.is_silent = True
-        with use_base(model):
+        with use_base(model), silence_pictures(model):
             yield
     finally:
         for module, mode in zip(modules, modes, strict=True):
             module.training = mode
         for layer, state in zip(layers, states, strict=True):
             layer._disable_adapters = state
-        for adapter, silence in zip(pictures, silences, strict=True):
-            adapter.is_silent = silence
 
 
 def set_strength(denoiser: nn.Module, strength: float) -> None:

@@ -31,12 +31,12 @@ from frisket.runs.checkpointing import (
 from frisket.runs.epochs import count_steps, rates_of
 from frisket.runs.image_adapters.references import ReferenceSet, prepare_references
 from frisket.runs.image_adapters.setup import FILE, trains_image_adapter
-from frisket.runs.image_adapters.showing import connect_references
+from frisket.runs.image_adapters.showing import ShownReferences, connect_references
 from frisket.runs.methods.routing_summary import summarise_routing
 from frisket.runs.prepare import Prepared, prepare, source_of
 from frisket.runs.refusals import memory_of, stop_if_refused
 from frisket.runs.run_record import write_banner
-from frisket.runs.sampling.previews import prepare_previews
+from frisket.runs.sampling.previews import Previews, prepare_previews
 from frisket.runs.sampling.sampler import files_of
 from frisket.runs.sampling.whole_models import find_model
 from frisket.runs.training_parts import build_trainer, load_trainable, may_idle
@@ -129,11 +129,9 @@ def _train(
     denoiser = load_trainable(config, family, source, plan)
     memory_plan.apply(denoiser, plan, device=team.accelerator.device)
     team.wait()  # a preview's text and another disk's weights take their time
-    shown = connect_references(config, family, denoiser, references) if references else None
-    trainer = build_trainer(config, family, source, team, denoiser, prepared, shown)
-    validate = prepare_validation(config, trainer, prepared, shown)
-    if previews is not None and shown is not None:
-        previews.make_method = shown.make_method
+    clip_references = _connect_references(config, family, denoiser, references, previews)
+    trainer = build_trainer(config, family, source, team, denoiser, prepared, clip_references)
+    validate = prepare_validation(config, trainer, prepared, clip_references)
     resume(config, trainer, prepared)
     page = add_hooks(config, trainer, prepared, progress, previews, validate)
     if first:
@@ -148,16 +146,44 @@ def _train(
         if page is not None and routing:
             page.close({"tokens carried": routing})
     team.wait()
-    return TrainingResult(
-        files_of(output / "lora.safetensors") if config.model.train == "lora" else (),
-        trainer.done,
-        seconds,
-        peak,
-        trainer.zero_weight_samples,
-        find_model(output) if config.model.train == "all" else None,
-        routing,
-        output / FILE if trains_image_adapter(config) else None,
+    return replace(
+        _find_results(config),
+        steps=trainer.done,
+        seconds=seconds,
+        peak_mib=peak,
+        zero_weight_samples=trainer.zero_weight_samples,
+        routing=routing,
     )
+
+
+def _find_results(config: Config) -> TrainingResult:
+    """What a run of this kind has written, its numbers still empty."""
+    output, kind = config.run.output, config.model.train
+    return TrainingResult(
+        files_of(output / "lora.safetensors") if kind == "lora" else (),
+        steps=0,
+        seconds=0.0,
+        peak_mib=0.0,
+        zero_weight_samples=0,
+        model=find_model(output) if kind == "all" else None,
+        image_adapter=output / FILE if kind == "image_adapter" else None,
+    )
+
+
+def _connect_references(
+    config: Config,
+    family: Family,
+    denoiser: torch.nn.Module,
+    references: ReferenceSet | None,
+    previews: Previews | None,
+) -> ShownReferences | None:
+    """The references on the denoiser, in training and in previews; None where there are none."""
+    if references is None:
+        return None
+    clip_references = connect_references(config, family, denoiser, references)
+    if previews is not None:
+        previews.make_method = clip_references.make_method
+    return clip_references
 
 
 def _prepare_references(

@@ -185,11 +185,11 @@ def prepare_validation(
     config: Config,
     trainer: Trainer,
     prepared: Prepared,
-    shown: ShownReferences | None = None,
+    clip_references: ShownReferences | None = None,
 ) -> Callable[[int], None] | None:
     """Scores of base and tuned model on the held-out clips, into metrics.jsonl; None without such.
 
-    An image adapter is shown each clip's own reference (`shown`).
+    An image adapter is shown each clip's own reference (`clip_references`).
 
     To be called before the run goes on from a checkpoint: where all weights are trained the base is
     there no longer, so that its predictions are taken first and kept.
@@ -203,7 +203,7 @@ def prepare_validation(
         regions=names_of(config),
         t=levels_of(config, trainer),
         seed=config.run.seed,
-        condition=nullcontext if shown is None else shown.show,
+        condition=nullcontext if clip_references is None else clip_references.show,
     )
     base: dict[str, float] = {}
     # As it trains: a base in float32 would be judged in another precision than it learns in.

@@ -210,11 +210,11 @@ def build_trainer(
     team: Team,
     denoiser: torch.nn.Module,
     prepared: Prepared,
-    shown: ShownReferences | None = None,
+    clip_references: ShownReferences | None = None,
 ) -> Trainer:
     """Everything a trainer stands on, wired; nothing resumed yet, nothing recorded.
 
-    `shown` is what an image adapter on the denoiser is shown.
+    `clip_references` are what an image adapter on the denoiser is shown.
     """
     run, settings = config.run, config.optimizer
     variant = family.variants[source.variant]
@@ -230,7 +230,7 @@ def build_trainer(
         world=accelerator.num_processes,
     )
     weights = weights_of(config)
-    limits = limit_adapter(config, family, denoiser, weights, shown)
+    limits = limit_adapter(config, family, denoiser, weights, clip_references)
     wrapped = accelerator.prepare(denoiser) if accelerator.num_processes > 1 else denoiser
     return Trainer(
         family=family,
@@ -266,12 +266,12 @@ def limit_adapter(
     family: Family,
     denoiser: torch.nn.Module,
     weights: RegionWeights,
-    shown: ShownReferences | None = None,
+    clip_references: ShownReferences | None = None,
 ) -> dict[str, Any]:
     """What a trainer is told of where and on which words the adapter acts, and is aligned by."""
     lora, limits = config.lora, list[Callable[[Batch], AbstractContextManager[Any]]]()
-    if shown is not None:
-        limits.append(shown.draw)
+    if clip_references is not None:
+        limits.append(clip_references.draw)
     if lora.confine is not None:
         limits.append(Confinement(route(denoiser, family.streams), weights, lora.confine))
     options: dict[str, Any] = {}

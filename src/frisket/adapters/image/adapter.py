@@ -1,6 +1,7 @@
 """An image adapter as modules: what is trained, and what goes back into the public layout."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ class ImageAdapter(nn.Module):
         return recognise(projection, layers, kind=self.kind, family=self.family)
 
 
-def put_on(denoiser: nn.Module, adapter: ImageAdapter) -> None:
+def install_adapter(denoiser: nn.Module, adapter: ImageAdapter) -> None:
     """Make an adapter a part of a frozen denoiser: in float32, on its device, to be trained.
 
     Nothing is computed by it yet. ValueError where one is there already.
@@ -71,6 +72,20 @@ def put_on(denoiser: nn.Module, adapter: ImageAdapter) -> None:
     model.requires_grad_(False)
     adapter.to(next(model.parameters()).device, torch.float32).requires_grad_(True)
     model.add_module(NAME, adapter)
+
+
+@contextmanager
+def silence_pictures(model: nn.Module) -> Iterator[None]:
+    """Inside, image adapters that were put on a model (or on parts of it) add nothing."""
+    adapters = [module for module in model.modules() if isinstance(module, ImageAdapter)]
+    before = [adapter.is_silent for adapter in adapters]
+    try:
+        for adapter in adapters:
+            adapter.is_silent = True
+        yield
+    finally:
+        for adapter, is_silent in zip(adapters, before, strict=True):
+            adapter.is_silent = is_silent
 
 
 def find_image_adapter(denoiser: nn.Module) -> ImageAdapter | None:

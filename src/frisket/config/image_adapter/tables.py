@@ -59,6 +59,12 @@ class ImageAdapterTraining(Section):
                 raise ValueError(
                     f"`image_adapter.{name}` is what the file {self.source.name} has: leave it out"
                 )
+        if self.region and not self.cut:
+            raise ValueError("`image_adapter.region` is what is cut out: set cut = true")
+        return self
+
+    @model_validator(mode="after")
+    def _networks_fit(self) -> "ImageAdapterTraining":
         if self.kind == "faceid" and self.encoder is not None:
             raise ValueError(
                 '`image_adapter.encoder` is not for kind = "faceid", which reads faces by'
@@ -69,6 +75,4 @@ class ImageAdapterTraining(Section):
                 raise ValueError(
                     f'`image_adapter.{name}` is for kind = "faceid" only, this is {self.kind!r}'
                 )
-        if self.region and not self.cut:
-            raise ValueError("`image_adapter.region` is what is cut out: set cut = true")
         return self

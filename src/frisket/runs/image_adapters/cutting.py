@@ -57,9 +57,9 @@ def cut_out(
     side = max(bottom - top, right - left)
     side += 2 * round(MARGIN * side)
     top, left = (top + bottom - side) // 2, (left + right - side) // 2
-    shown = frame.float() * soft[..., None] + GREY * (1 - soft[..., None])
+    lit_frame = frame.float() * soft[..., None] + GREY * (1 - soft[..., None])
     square = torch.full((side, side, 3), GREY)
     first, last = max(0, top), min(height, top + side)
     start, end = max(0, left), min(width, left + side)
-    square[first - top : last - top, start - left : end - left] = shown[first:last, start:end]
+    square[first - top : last - top, start - left : end - left] = lit_frame[first:last, start:end]
     return square.round().to(torch.uint8)

@@ -31,7 +31,7 @@ RegionPlane = Float[Tensor, "h w"]
 
 
 @runtime_checkable
-class ReferenceReader(Protocol):
+class ClipReferenceReader(Protocol):
     """Frames to what a projection reads, on the CPU in float32; networks are loaded when asked."""
 
     def record(self, index: Index) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class ReferenceReader(Protocol):
         ...
 
 
-def make_reader(config: Config) -> ReferenceReader:
+def make_reader(config: Config) -> ClipReferenceReader:
     """The reader of a configuration that was checked."""
     return (
         FaceReferenceReader(config)
@@ -98,7 +98,7 @@ class EncoderReferenceReader:
         self._encoder: VisionEncoder | None = None
 
     def load_encoder(self) -> VisionEncoder:
-        """The encoder, once."""
+        """The encoder, read from its folder once."""
         if self._encoder is None:
             self._encoder = load_vision_encoder(self.folder, Path("image_adapter.encoder"))
         return self._encoder
@@ -110,12 +110,12 @@ class EncoderReferenceReader:
 
     def read(self, frame: Frame, plane: RegionPlane | None) -> Tensor | None:
         """The embedding, or the last states but one, of what is cut out."""
-        shown = frame if plane is None else cut_out(frame, plane)
-        if shown is None:
+        picture = frame if plane is None else cut_out(frame, plane)
+        if picture is None:
             return None
         encoder = self.load_encoder()
         read = encoder.read_pooled if self.is_pooled else encoder.read_states
-        return read([shown])[0]
+        return read([picture])[0]
 
     def read_blank(self) -> Tensor:
         """Zeros in place of an embedding; in place of states those of the zero image."""
@@ -147,13 +147,13 @@ class FaceReferenceReader:
     def record(self, index: Index) -> dict[str, Any]:
         """Both networks by name and weights."""
         options = self.config.image_adapter
-        named = {
+        sources = {
             "embedder": (options.embedder, options.embedder_source),
             "detector": (options.detector, options.detector_source),
         }
         return {
             key: [name, None if source is None else index.fingerprint(source)]
-            for key, (name, source) in named.items()
+            for key, (name, source) in sources.items()
         }
 
     def read(self, frame: Frame, plane: RegionPlane | None) -> Tensor | None:
@@ -169,7 +169,7 @@ class FaceReferenceReader:
         return face.embedding
 
     def read_blank(self) -> Tensor:
-        """Zeros: no face."""
+        """Zeros, which are no face."""
         return torch.zeros(self.shape)
 
 

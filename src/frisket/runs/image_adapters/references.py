@@ -33,15 +33,15 @@ MEGABYTES = 256  # of embeddings held in memory
 class ReferenceSet:
     """The references of a run's clips, by their keys in the cache.
 
-    `own` are those of the prepared clips, in order, `held` those of clips held out, by name; ""
-    where the region is not in the clip: it is shown nothing. `others` say for each prepared clip
-    which ones it may be shown in its place, empty where a clip is shown its own. `blank` is what
-    the projection reads where no picture is shown.
+    `own_keys` are those of the prepared clips, in order, `held_keys` those of clips held out, by
+    name; "" where the region is not in the clip: it is shown nothing. `other_places` say for each
+    prepared clip which ones it may be shown in its place, empty where a clip is shown its own. `blank` is
+    what the projection reads where no picture is shown.
     """
 
-    own: tuple[str, ...]
-    held: dict[str, str]
-    others: tuple[tuple[int, ...], ...]
+    own_keys: tuple[str, ...]
+    held_keys: dict[str, str]
+    other_places: tuple[tuple[int, ...], ...]
     blank: Tensor
     store: Store
 
@@ -54,21 +54,21 @@ class ReferenceSet:
         choices = torch.rand(len(batch), 2).tolist()
         keys = []
         for item, (is_dropped, choice) in zip(batch.items, choices, strict=True):
-            candidates = self.others[item] if self.others else ()
+            candidates = self.other_places[item] if self.other_places else ()
             place = candidates[int(choice * len(candidates))] if candidates else item
-            keys.append("" if is_dropped < dropout else self.own[place])
+            keys.append("" if is_dropped < dropout else self.own_keys[place])
         return [self._read(key) for key in keys]
 
     def show(self, batch: Batch) -> list[Tensor]:
         """The same without chance, for clips held out: each its own."""
         return [
-            self._read(self.own[item] if item >= 0 else self.held[name])
+            self._read(self.own_keys[item] if item >= 0 else self.held_keys[name])
             for item, name in zip(batch.items, batch.names, strict=True)
         ]
 
     def show_first(self) -> Tensor:
         """What the first prepared clip with a reference is shown, b = 1, for previews."""
-        key = next((key for key in self.own if key), "")
+        key = next((key for key in self.own_keys if key), "")
         return self._read(key)[None]
 
     def _read(self, key: str) -> Tensor:
@@ -90,34 +90,34 @@ def prepare_references(
     for number, item in enumerate((*prepared.items, *prepared.held), start=1):
         keys.append(work.embed(item))
         progress(STAGE, number, count, {})
-    own, held = tuple(keys[: len(prepared.items)]), keys[len(prepared.items) :]
-    _report_missing(config, own, work.region)
-    others = _find_others(prepared.items, own) if config.image_adapter.references == "other" else ()
+    own_keys, held_keys = tuple(keys[: len(prepared.items)]), keys[len(prepared.items) :]
+    _report_missing(config, own_keys, work.region)
+    is_other = config.image_adapter.references == "other"
     return ReferenceSet(
-        own=own,
-        held=dict(zip((item.name for item in prepared.held), held, strict=True)),
-        others=others,
+        own_keys=own_keys,
+        held_keys=dict(zip((item.name for item in prepared.held), held_keys, strict=True)),
+        other_places=_find_others(prepared.items, own_keys) if is_other else (),
         blank=work.embed_blank(),
         store=Store(prepared.cache, MEGABYTES),
     )
 
 
-def _report_missing(config: Config, own: Sequence[str], region: str) -> None:
+def _report_missing(config: Config, keys: Sequence[str], region: str) -> None:
     """Say how many clips are shown nothing; ConfigError where none has a reference."""
-    shown = repr(region)
+    subject = repr(region)
     if config.image_adapter.kind == "faceid":
-        shown = "a face" + (f" where its mask has {region!r}" if region else "")
-    if not any(own):
+        subject = "a face" + (f" where its mask has {region!r}" if region else "")
+    if not any(keys):
         raise ConfigError(
-            f"image_adapter: no clip shows {shown}, so there is nothing to show the model; name"
+            f"image_adapter: no clip shows {subject}, so there is nothing to show the model; name"
             " another region (image_adapter.region), or set image_adapter.cut = false"
         )
-    if missing := own.count(""):
+    if missing := keys.count(""):
         log.warning(
             "%d of %d clips do not show %s: they are trained as though no picture were shown",
             missing,
-            len(own),
-            shown,
+            len(keys),
+            subject,
         )
 
 
@@ -126,27 +126,27 @@ def find_region(config: Config) -> str:
     options = config.image_adapter
     if not options.cut:
         return ""
-    taught = [name for name in names_of(config) if config.region_weights[name] > 0]
-    return options.region or (taught or list(names_of(config)))[0]
+    taught_regions = [name for name in names_of(config) if config.region_weights[name] > 0]
+    return options.region or (taught_regions or list(names_of(config)))[0]
 
 
-def _find_others(items: Sequence[Item], own: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+def _find_others(items: Sequence[Item], keys: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     folders: dict[Path, list[int]] = {}
     for place, item in enumerate(items):
         folders.setdefault(Path(item.clip).parent, []).append(place)
-    others = []
+    other_places = []
     for item in items:
-        beside = folders[Path(item.clip).parent]
+        neighbours = folders[Path(item.clip).parent]
         candidates = tuple(
-            place for place in beside if own[place] and items[place].clip != item.clip
+            place for place in neighbours if keys[place] and items[place].clip != item.clip
         )
         if not candidates:
             raise ConfigError(
                 f'image_adapter.references = "other": {item.clip} has no other clip beside it that'
                 ' shows the region; add one to its folder, or set references = "self"'
             )
-        others.append(candidates)
-    return tuple(others)
+        other_places.append(candidates)
+    return tuple(other_places)
 
 
 class _ReferenceWork:
@@ -165,8 +165,8 @@ class _ReferenceWork:
         plane = self._read_plane(coverage) if self.region and coverage else None
         if plane is not None and not bool((plane > 0).any()):
             return ""
-        shown = {"clip": item.latents, "coverage": coverage if plane is not None else None}
-        key = key_of({**self.record, **shown})
+        record = {"clip": item.latents, "coverage": coverage if plane is not None else None}
+        key = key_of({**self.record, **record})
         embedding = self._keep(key, lambda: self._read_item(item, plane))
         return key if len(embedding) else ""
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from frisket.adapters.image.adapter import ImageAdapter, find_image_adapter, put_on
+from frisket.adapters.image.adapter import ImageAdapter, find_image_adapter, install_adapter
 from frisket.adapters.image.files import read_image_adapter, write_image_adapter
 from frisket.adapters.image.numbering import list_places, number_layers
 from frisket.adapters.image.start import (
@@ -102,7 +102,7 @@ def attach_image_adapter(config: Config, family: Family, denoiser: nn.Module) ->
             adapter = resume_image_adapter(options.kind, family, denoiser, file, reads)
         except AdapterMismatch as error:
             raise AdapterMismatch(f"{options.source}: {error}") from error
-    put_on(denoiser, adapter)
+    install_adapter(denoiser, adapter)
     return adapter
 
 
@@ -113,9 +113,9 @@ def describe_adapter(config: Config) -> str:
     part = f"{region} alone, on grey" if region else "whole"
     start = f", from {options.source.name}" if options.source is not None else ""
     place = ", within the masks" if options.confine else ""
-    shown = f"{whose[options.references]} ({part})"
+    picture = f"{whose[options.references]} ({part})"
     return (
-        f"an image adapter ({options.kind}{start}) that is shown {shown}, nothing in"
+        f"an image adapter ({options.kind}{start}) that is shown {picture}, nothing in"
         f" {options.dropout:.0%} of the draws{place}; no LoRA"
     )
 
@@ -135,14 +135,14 @@ def make_sampling_method(
     assert adapter is not None
     numbers = number_layers(family, denoiser)
     weight = next(adapter.parameters())
-    shown, blank = references.show_first(), references.blank[None]
+    embedding, blank = references.show_first(), references.blank[None]
     layers: dict[str, Any] = {
         name: adapter.ip_adapter[str(number)] for number, name in numbers.items()
     }
     sampled = image_attention.ImageAdapter(
         keys={name: layer.to_k_ip for name, layer in layers.items()},
         values={name: layer.to_v_ip for name, layer in layers.items()},
-        tokens=adapter.image_proj(shown.to(weight)),
+        tokens=adapter.image_proj(embedding.to(weight)),
         negative=adapter.image_proj(blank.to(weight)),
     )
     return ImageAttention(list(list_places(family, denoiser).values()), [sampled])
