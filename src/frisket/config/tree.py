@@ -20,6 +20,7 @@ from frisket.config.data import (
     read_regions,
 )
 from frisket.config.identity.tables import Identity
+from frisket.config.image_adapter.tables import ImageAdapterTraining
 from frisket.config.lora import Lora
 from frisket.config.maskgen import MaskGeneration
 from frisket.config.presets.lay import lay_under, plan_for
@@ -58,9 +59,9 @@ class Model(Section):
     """`auto` (cuda, mps or cpu), or a torch device."""
     experts: Literal["both", "high", "low"] = "both"
     """Which experts of a two-expert model (Wan 2.2 A14B) are trained: high noise, low noise."""
-    train: Literal["lora", "all"] = "lora"
-    """What is trained: a LoRA on the frozen base, or `all` weights of the denoiser
-    (docs/train-all-weights)."""
+    train: Literal["lora", "image_adapter", "all"] = "lora"
+    """What is trained: a LoRA on the frozen base, an [image_adapter] on it, or `all` weights of the
+    denoiser (docs/train-all-weights)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the frozen base; the adapter trains in float32, and so do all weights
     (`train = "all"`)."""
@@ -268,6 +269,7 @@ class Config(Section):
     timesteps: Timesteps = Timesteps()
     noise: Noise = Noise()
     lora: Lora = Lora()
+    image_adapter: ImageAdapterTraining = ImageAdapterTraining()
     memory: Memory = Memory()
     optimizer: Optimizer = Optimizer()
     validation: Validation = Validation()
