@@ -1,4 +1,4 @@
-"""Key points of faces: the files that lie beside clips, and what a clip's geometry makes of them."""
+"""Key points of faces: the files beside clips, and what a clip's geometry makes of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

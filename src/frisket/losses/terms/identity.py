@@ -4,10 +4,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from frisket.losses.base import DECODED, FACES, Step
-from frisket.losses.faces import FaceMark, FaceRequest, FaceComparison
-from frisket.shapes import Latents, PerSample, Weights
+from frisket.losses.faces import FaceComparison, FaceMark, FaceRequest
+from frisket.shapes import PerSample, Weights
+
+ClipLatents = Float[Tensor, "c f h w"]  # of one sample
+CellShares = Float[Tensor, "1 f h w"]  # in [0, 1]
 
 CONTEXT = 2  # latent frames before the one that is looked at, decoded with it
 
@@ -48,8 +53,8 @@ class Identity:
         """Refuse options that have no meaning."""
         if not 0 < self.t_max <= 1:
             raise ValueError(f"identity: t_max must lie in (0, 1], got {self.t_max}")
-        if self.frames < 1 or self.frames != int(self.frames):
-            raise ValueError(f"identity: frames must be a whole number from 1, got {self.frames}")
+        if self.frames < 1:
+            raise ValueError(f"identity: frames must be 1 or more, got {self.frames}")
         for name in ("region", "embedder"):
             if not getattr(self, name):
                 raise ValueError(f"identity: {name} is empty; name one, or leave it out")
@@ -61,7 +66,7 @@ class Identity:
             region=self.region,
             embedder=self.embedder,
             source=self.embedder_source,
-            frames=int(self.frames),
+            frames=self.frames,
             references=self.references,
             detector=self.detector,
             detector_source=self.detector_source,
@@ -84,14 +89,12 @@ class Identity:
         places = torch.tensor(rows, device=distances.device)
         return distances.index_add(0, places, torch.stack(compared).to(distances.device))
 
-    def _compare(
-        self, step: Step, faces: FaceComparison, row: int, inside: torch.Tensor
-    ) -> torch.Tensor:
+    def _compare(self, step: Step, faces: FaceComparison, row: int, inside: CellShares) -> Tensor:
         """The mean distance of the marked faces of one sample that its region covers."""
         assert step.estimate is not None
         assert step.clean is not None
         assert step.decode is not None
-        looked: list[torch.Tensor] = []
+        looked: list[Tensor] = []
         for mark in faces.marks[row]:
             if not bool((inside[:, mark.frame] > 0).any()):
                 continue
@@ -110,11 +113,11 @@ def find_inside(step: Step, region: int) -> Weights:
 
 
 def cut_window(
-    estimate: torch.Tensor, clean: torch.Tensor, inside: torch.Tensor, mark: FaceMark
-) -> Latents:
-    """Latents c f h w up to the marked frame: the estimate inside, the clean ones elsewhere.
+    estimate: ClipLatents, clean: ClipLatents, inside: CellShares, mark: FaceMark
+) -> Float[Tensor, "c _ h w"]:
+    """Latents up to the marked frame: in that the estimate inside and the clean ones elsewhere.
 
-    `inside` is 1 f h w in [0, 1]. The frames before the marked one are clean and get no gradient.
+    The frames before it, at most CONTEXT, are clean and get no gradient.
     """
     begin = max(0, mark.frame - CONTEXT)
     before = clean[:, begin : mark.frame].detach().float()
