@@ -23,11 +23,19 @@ LEAST_RAW_NORM = 1.5  # networks of the ArcFace kind answer about 20; a unit emb
 UNIT_TOLERANCE = 0.02  # of a unit embedding that was kept in half precision
 
 
-class EmbedderNotFound(FileNotFoundError):
+class FaceModelNotFound(FileNotFoundError):
+    """A face model's file that is not there or not whole; names file, fault and a source."""
+
+
+class FaceModelUnusable(ValueError):
+    """A face model that cannot do what is asked of it here; the message says the fix."""
+
+
+class EmbedderNotFound(FaceModelNotFound):
     """Weights that are not there or not whole; the message names file, fault and a source."""
 
 
-class EmbedderUnusable(ValueError):
+class EmbedderUnusable(FaceModelUnusable):
     """An embedder that cannot do what is asked of it here; the message says the fix."""
 
 
