@@ -73,6 +73,7 @@ class EmbedderPlugin:
     licence: Licence
     load: Callable[[str, str], Embedder]
     commercial: bool  # whether what it loads may be used commercially; else never a default
+    trainable_through: bool = True  # of what it loads, known before it is loaded
     files: str = ""  # what the source must be; empty where the package brings the weights
     published: str = ""  # where its files are to be had
     tiny: Callable[[Path], Path] | None = None  # a small random build of its files, for tests
