@@ -1,6 +1,6 @@
 """Validation that shows the mask: fixed noise, fixed t, error inside each region and outside."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,11 +10,24 @@ from frisket.adapters import lora
 from frisket.data.sample import Batch
 from frisket.evaluation.metrics import region_loss
 from frisket.families.base import CLEAN_MASK, Family
+from frisket.losses.base import LossTerm, Step
 from frisket.objectives.base import Objective
-from frisket.shapes import Latents
+from frisket.shapes import Latents, PerSample
 from frisket.training.ema import evaluating
+from frisket.training.faces import FaceWatch
 
 _Scores = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prediction:
+    """What the denoiser says of one batch at one noise level."""
+
+    batch: Batch
+    t: PerSample
+    noisy: Latents
+    prediction: Latents
+    target: Latents
 
 
 @dataclass(slots=True)
@@ -23,7 +36,8 @@ class Validator:
 
     `score` gives, averaged over clips and noise levels, the mean squared error inside every region
     (`loss/<region>`) and outside (`loss/outside`), and the mean squared distance to the base's
-    prediction there (`drift/<region>`, `drift/outside`).
+    prediction there (`drift/<region>`, `drift/outside`). Of the terms `comparing`, which look at
+    faces, the mean distance over the faces and levels that each counts at (`<term>/<region>`).
     """
 
     family: Family
@@ -32,12 +46,14 @@ class Validator:
     regions: Sequence[str]
     t: Sequence[float]
     seed: int = 0
+    faces: FaceWatch | None = None
+    comparing: Mapping[str, LossTerm] = field(default_factory=dict)
     _base: list[Latents] = field(default_factory=list)
 
     def base(self, denoiser: nn.Module) -> _Scores:
         """Scores with the adapter off; also keeps the base's predictions for `drift`."""
         with torch.no_grad(), lora.frozen(denoiser):
-            self._base = [prediction.cpu() for _, prediction, _ in self._predictions(denoiser)]
+            self._base = [seen.prediction.cpu() for seen in self._predictions(denoiser)]
             return self._scores(denoiser)
 
     def score(self, denoiser: nn.Module) -> _Scores:
@@ -45,7 +61,7 @@ class Validator:
         with torch.no_grad(), evaluating(denoiser):
             return self._scores(denoiser)
 
-    def _predictions(self, denoiser: nn.Module) -> Iterator[tuple[Batch, Latents, Latents]]:
+    def _predictions(self, denoiser: nn.Module) -> Iterator[_Prediction]:
         device = next(denoiser.parameters()).device
         generator = torch.Generator().manual_seed(self.seed)
         for batch in self.batches:
@@ -55,7 +71,7 @@ class Validator:
                 t = torch.full((len(batch),), level, device=device)
                 noisy, target = self.objective.corrupt(here.latents, noise, t)
                 prediction = self.family.predict(denoiser, noisy, t, here.conditioning)
-                yield here, prediction, target
+                yield _Prediction(here, t, noisy, prediction, target)
 
     def _scores(self, denoiser: nn.Module) -> _Scores:
         sums: dict[str, float] = {}
@@ -65,8 +81,10 @@ class Validator:
             sums[name] = sums.get(name, 0.0) + value
             counts[name] = counts.get(name, 0) + 1
 
-        for index, (batch, prediction, target) in enumerate(self._predictions(denoiser)):
-            error = (prediction - target).square()
+        for index, seen in enumerate(self._predictions(denoiser)):
+            batch, prediction = seen.batch, seen.prediction
+            self._compare_faces(seen, add)
+            error = (prediction - seen.target).square()
             clean = batch.conditioning.get(CLEAN_MASK)
             inside = region_loss(error, batch.coverage, self.regions, clean)
             for region, value in inside.items():
@@ -77,3 +95,26 @@ class Validator:
                 for region, value in inside.items():
                     add(f"drift/{region}", value)
         return {name: value / counts[name] for name, value in sums.items()}
+
+    def _compare_faces(self, seen: _Prediction, add: Callable[[str, float], None]) -> None:
+        """Add the distance of every face that a term looks at, in the VAE's own precision."""
+        batch, watch = seen.batch, self.faces
+        if watch is None or not any(batch.faces):
+            return
+        ones = torch.ones_like(batch.coverage[:, :1])
+        clean = batch.conditioning.get(CLEAN_MASK)
+        for name, term in self.comparing.items():
+            with torch.autocast(seen.prediction.device.type, enabled=False):
+                step = Step(
+                    prediction=seen.prediction,
+                    target=seen.target,
+                    t=seen.t,
+                    weights=ones,
+                    coverage=batch.coverage,
+                    predicted=None if clean is None else 1 - clean.float(),
+                    **watch.describe(self.objective, batch, seen.noisy, seen.prediction, seen.t),
+                )
+                term(step)
+            assert step.faces is not None
+            for distance in step.faces.measured:
+                add(f"{name}/{self.regions[watch.region]}", float(distance))
