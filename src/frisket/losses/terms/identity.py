@@ -23,12 +23,14 @@ class Identity:
 
     x_0 is the step's estimate inside the region and the clean latents, without gradient, around it;
     D the VAE's decoder, E a frozen face embedder, e the person's embedding and the five points of
-    the alignment those of the clean clip, so that no detector is in the loop. As the accurate ID
-    loss of PuLID (Guo et al. 2024, section 3.3) and, in its gate, ControlNet++ (Li et al. 2024,
-    section 3.3), whose t <= 200 of 1000 is a noise of 0.36 on a flow's scale.
+    the alignment those of the clean clip, so that no detector is in the loop. An ID loss on the
+    decoded picture, as PuLID's (arXiv:2404.16022), taken at one step and gated by noise as the
+    reward of ControlNet++ is (arXiv:2404.07987), with two departures: every clip counts in the mean
+    (there those below the gate alone), and the estimate counts inside the region alone.
 
-    t_max: at high noise the estimate is a blur, of which an embedder only says that it is nobody;
-        0.35 is where a one-step estimate still shows a face.
+    t_max: at high noise the estimate is a blur, of which an embedder only says that it is nobody.
+        0.35 of a flow is the noise of ControlNet++'s t <= 200 of 1000; of Stable Diffusion's levels
+        (t = 0.35 is level 350) it lets more in, 0.2 is the same.
     region: whose cells it teaches, and whose face: of several the one that lies in it.
     frames: latent frames of a video that a step looks at, drawn anew each time; each is decoded
         behind at most two before it, which get no gradient.
