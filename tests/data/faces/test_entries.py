@@ -1,7 +1,7 @@
 """Faces of clips in the cache: read once, of the clean frames, for each way a clip is cut."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -65,8 +65,8 @@ def make(folder: Path, reader: Reader | None, *, flip: bool = False, resolution:
 
 
 @pytest.fixture
-def portraits(tmp_path: Path) -> Iterator[Path]:
-    yield write_portraits(tmp_path / "set", 3)
+def portraits(tmp_path: Path) -> Path:
+    return write_portraits(tmp_path / "set", 3)
 
 
 def read_all(prepared: Prepared) -> list[tuple[FaceMark, ...]]:
@@ -186,6 +186,6 @@ def test_draws_are_bounded_and_every_frame_has_its_turn() -> None:
         assert len(frames) == 2
         seen |= set(frames)
     assert seen == set(range(5))
-    assert len(draw_marks(marks_of(1), 3, lambda what: 0.5)) == 1
+    assert len(draw_marks(marks_of(1), 3, lambda _: 0.5)) == 1
     assert [mark.frame for mark in spread_marks(marks_of(9), 3)] == [1, 4, 7]
     assert len(spread_marks(marks_of(2), 3)) == 2

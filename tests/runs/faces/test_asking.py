@@ -61,7 +61,7 @@ def test_what_cannot_be_is_refused_by_name(identity: object, words: str) -> None
 def test_clips_without_masks_and_patch_masking_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"no \[\[data\]\] has masks"):
         check_faces(config_of(TINY, data=[{"clips": "clips"}]))
-    with pytest.raises(ConfigError, match="patch_masking.ratio = 0"):
+    with pytest.raises(ConfigError, match=r"patch_masking\.ratio = 0"):
         check_faces(config_of(TINY, patch_masking={"ratio": 0.5}))
 
 

@@ -90,7 +90,7 @@ def test_a_step_above_t_max_decodes_nothing_and_logs_no_distance(
     assert all("faces/distance" not in line for line in read_lines(tmp_path / "high"))
     calls.clear()
     train(low, prepared=prepared)
-    assert len(calls) - checked == 2 * 2  # forward, and once more in the backward pass
+    assert len(calls) - checked == 2  # one clip in each of two steps
 
 
 def test_a_run_with_the_term_is_resumed_bit_for_bit(portraits: Path, tmp_path: Path) -> None:
@@ -116,12 +116,12 @@ def test_a_clip_without_a_face_teaches_nothing_of_it(portraits: Path, tmp_path: 
 
 
 def test_a_video_is_looked_at_one_latent_frame_a_step(tmp_path: Path) -> None:
-    """Nine pixel frames are three latent frames; those without key points are never drawn."""
+    """Five pixel frames are two latent frames; one without key points is never drawn."""
     folder = tmp_path / "set"
     clip, mask = folder / "clips" / "ada", folder / "masks" / "ada"
     for place in (clip, mask):
         place.mkdir(parents=True)
-    _, portraits = draw_portraits(9, seed=3)
+    _, portraits = draw_portraits(5, seed=3)
     faces = []
     for number, portrait in enumerate(portraits):
         Image.fromarray(portrait.picture).save(clip / f"{number:02d}.png")
@@ -140,11 +140,11 @@ def test_a_video_is_looked_at_one_latent_frame_a_step(tmp_path: Path) -> None:
         container.mux(stream.encode())
     shutil.rmtree(folder / "clips" / "ada")
     (folder / "clips" / "ada.txt").write_text("sks person")
-    known = [face for face in faces if face["frame"] in (4, 8)]
+    known = [face for face in faces if face["frame"] in (1, 4)]
     (folder / "clips" / "ada.keypoints.json").write_text(
         json.dumps({"size": [64, 64], "faces": known})
     )
-    data = {"clips": folder / "clips", "masks": folder / "masks", "resolution": 64, "frames": 9}
+    data = {"clips": folder / "clips", "masks": folder / "masks", "resolution": 64, "frames": 5}
     config = config_of(
         folder,
         tmp_path / "out",
@@ -156,7 +156,7 @@ def test_a_video_is_looked_at_one_latent_frame_a_step(tmp_path: Path) -> None:
     (item,) = prepared.items
     assert item.faces is not None
     marks = unpack_marks(prepared.cache.load("faces", item.faces).tensors)
-    assert [mark.frame for mark in marks] == [1, 2]
+    assert [mark.frame for mark in marks] == [1]
     torch.testing.assert_close(
         marks[0].keypoints, torch.from_numpy(portraits[4].keypoints), atol=1e-3, rtol=0
     )
@@ -184,7 +184,7 @@ def test_references_stand_for_the_person(portraits: Path, tmp_path: Path) -> Non
             targets.append(referred.embed(picture, points))
     assert all(torch.equal(target, targets[0]) for target in targets)
     mean = torch.nn.functional.normalize(torch.stack(singles).mean(0), dim=-1)
-    torch.testing.assert_close(targets[0], mean)
+    torch.testing.assert_close(targets[0], mean, atol=1e-3, rtol=0)
     (folder / "r1.keypoints.json").unlink()
     with Index(tmp_path / "cache") as index:
         reader = ClipFaces(request, index)

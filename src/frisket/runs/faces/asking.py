@@ -7,9 +7,9 @@ import torch
 
 from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config
-from frisket.families.base import FAMILIES, Family
 from frisket.faces.base import EMBEDDERS
 from frisket.faces.detect import DETECTORS
+from frisket.families.base import FAMILIES, Family
 from frisket.losses.base import FACES
 from frisket.losses.faces import FaceRequest, FaceTerm
 from frisket.runs.card import variant_of
@@ -106,7 +106,7 @@ def _list_method_problems(config: Config) -> Iterator[str]:
 
 
 def check_decoding(name: str, family: Family, variant: str) -> None:
-    """ConfigError where no gradient comes back through a family's decoder, tried on its tiny one."""
+    """ConfigError where no gradient comes back through a decoder; the family's tiny one is tried."""
     grid = family.variants[variant].grid
     side = 2 * grid.spatial
     vae = family.tiny(family.variants[variant].like or variant).vae

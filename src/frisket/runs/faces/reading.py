@@ -128,7 +128,7 @@ def make_reader(config: Config, source: Source, index: Index) -> ClipFaces | Non
 
 
 def measure_side(points: FacePoints) -> float:
-    """About how many pixels a side an aligned face fills in its picture; 0 where points coincide."""
+    """About how many pixels a side an aligned face fills in its picture; 0 for points in one."""
     if float((points - points.mean(0)).abs().max()) < 1e-3:
         return 0.0
     turn = fit_similarity(points[None].double())[0, :, :2]
