@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from frisket.objectives.base import Objective
 from frisket.objectives.edm import Edm
@@ -47,6 +48,24 @@ def test_the_formulas_of_the_papers() -> None:
     torch.testing.assert_close(ours, signal * noisy - sigma * prediction, rtol=1e-4, atol=1e-5)
     ours = estimate_clean(Edm(), noisy, prediction, t)
     torch.testing.assert_close(ours, prediction, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v"])
+def test_diffusers_estimates_the_same(kind: str) -> None:
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        prediction_type="epsilon" if kind == "epsilon" else "v_prediction",
+    )
+    scheduler.set_timesteps(1000)
+    noisy, prediction = draw(0), draw(1)
+    for level in (0, 199, 349, 600):
+        t = torch.full((4,), (level + 1) / 1000)
+        ours = estimate_clean(Epsilon(kind), noisy, prediction, t)
+        theirs = scheduler.step(prediction, level, noisy).pred_original_sample
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_a_sample_knows_no_other_and_gradients_reach_the_prediction() -> None:

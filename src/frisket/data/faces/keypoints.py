@@ -54,7 +54,7 @@ def read_keypoints(path: Path) -> KeypointFile:
             f'{path}: it should be {{"size": [width, height], "faces": [...]}}; see'
             " docs/identity-loss"
         )
-    size = tree.get("size")
+    size: Any = tree.get("size")
     if not _is_size(size):
         raise BadKeypoints(
             f"{path}: size should be [width, height] of the picture in pixels, got {show(size)}"
@@ -82,7 +82,7 @@ def _read_face(path: Path, number: int, face: Any) -> tuple[int, FacePoints]:
     frame = face.get("frame", 0)
     if type(frame) is not int or frame < 0:
         raise BadKeypoints(f"{subject}: frame should be a whole number from 0, got {show(frame)}")
-    rows = face.get("points")
+    rows: Any = face.get("points")
     numeric = isinstance(rows, list) and all(
         isinstance(row, list)
         and len(row) == 2

@@ -15,14 +15,15 @@ from frisket.config.tree import Config
 from frisket.data.cached.index import Index
 from frisket.data.faces.keypoints import FacePoints, find_keypoints, read_keypoints
 from frisket.faces.align import align_faces, fit_similarity
-from frisket.faces.base import EMBEDDERS, SIDE, Embedder
+from frisket.faces.base import SIDE, Embedder
 from frisket.faces.choose import LEAST_FACE
-from frisket.faces.detect import DETECTORS, FaceDetector, find_faces
+from frisket.faces.detect import FaceDetector, find_faces
 from frisket.families.base import Source
 from frisket.losses.faces import FaceRequest
 from frisket.media.files import ClipFiles, find
 from frisket.media.frames import decode
 from frisket.runs.faces.asking import request_of
+from frisket.runs.faces.models import load_detector, load_embedder
 from frisket.shapes import Picture
 
 
@@ -54,8 +55,7 @@ class ClipFaces:
         if not self.detects:
             return ()
         if self._detector is None:
-            plugin = DETECTORS.load(self.request.detector)
-            self._detector = plugin.load(self.request.detector_source, self.device)
+            self._detector = load_detector(self.request, self.device)
         frame = picture.permute(1, 2, 0).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
         faces = find_faces(self._detector, frame.contiguous())
         return [face.keypoints.float() for face in faces if face.keypoints is not None]
@@ -82,9 +82,7 @@ class ClipFaces:
     @torch.no_grad()
     def _embed(self, picture: Float[Tensor, "3 H W"], points: FacePoints) -> Tensor:
         if self._embedder is None:
-            self._embedder = EMBEDDERS.load(self.request.embedder).load(
-                self.request.source, self.device
-            )
+            self._embedder = load_embedder(self.request, self.device)
         aligned = align_faces(picture[None], points[None]).to(self.device)
         return functional.normalize(self._embedder.embed(aligned).float().cpu(), dim=-1)[0]
 

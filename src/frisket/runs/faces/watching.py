@@ -10,10 +10,11 @@ from torch.utils.checkpoint import checkpoint
 from frisket.config.regions import names_of
 from frisket.config.tree import Config
 from frisket.faces.align import align_faces
-from frisket.faces.base import EMBEDDERS, Embedder, EmbedderUnusable
+from frisket.faces.base import Embedder
 from frisket.families.base import Family, Source
 from frisket.losses.faces import Decode, FaceMark, FramePicture
 from frisket.runs.faces.asking import request_of
+from frisket.runs.faces.models import load_embedder
 from frisket.shapes import Clip, Latents
 from frisket.training.faces import FaceWatch
 from frisket.training.memory.precision import tile
@@ -29,16 +30,11 @@ def make_watch(config: Config, family: Family, source: Source) -> FaceWatch | No
     asked = request_of(config)
     if asked is None:
         return None
-    name, request = asked
-    embedder = EMBEDDERS.load(request.embedder).load(request.source, source.device)
-    if not embedder.trainable_through:
-        raise EmbedderUnusable(
-            f"losses.{name}: the embedder {request.embedder} lets no gradient through; take another"
-        )
+    _, request = asked
     return FaceWatch(
         region=names_of(config).index(request.region),
         decode=load_decoder(config, family, source),
-        compare=EmbeddingDistance(embedder),
+        compare=EmbeddingDistance(load_embedder(request, source.device)),
     )
 
 
