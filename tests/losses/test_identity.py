@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from frisket.losses.base import Step
-from frisket.losses.faces import FaceComparison, FaceMark
-from frisket.losses.terms.identity import CONTEXT, Identity
+from frisket.losses.faces import CONTEXT, FaceComparison, FaceMark
+from frisket.losses.terms.identity import Identity
 
 RED = torch.tensor([1.0, 0.0, 0.0])
 

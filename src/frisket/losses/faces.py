@@ -12,6 +12,7 @@ from torch import Tensor
 
 from frisket.shapes import Clip, Latents
 
+CONTEXT = 2  # latent frames before the one that is looked at, decoded with it
 FramePicture = Float[Tensor, "1 3 H W"]  # one decoded frame, in [-1, 1]
 
 

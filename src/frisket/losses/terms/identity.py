@@ -8,13 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from frisket.losses.base import DECODED, FACES, Step
-from frisket.losses.faces import FaceComparison, FaceMark, FaceRequest
+from frisket.losses.faces import CONTEXT, FaceComparison, FaceMark, FaceRequest
 from frisket.shapes import PerSample, Weights
 
 ClipLatents = Float[Tensor, "c f h w"]  # of one sample
 CellShares = Float[Tensor, "1 f h w"]  # in [0, 1]
-
-CONTEXT = 2  # latent frames before the one that is looked at, decoded with it
 
 
 @dataclass(frozen=True, slots=True)

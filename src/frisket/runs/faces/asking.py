@@ -106,7 +106,7 @@ def _list_method_problems(config: Config) -> Iterator[str]:
 
 
 def check_decoding(name: str, family: Family, variant: str) -> None:
-    """ConfigError where no gradient comes back through a decoder; the family's tiny one is tried."""
+    """ConfigError where no gradient comes back through a decoder; tried on the tiny one."""
     grid = family.variants[variant].grid
     side = 2 * grid.spatial
     vae = family.tiny(family.variants[variant].like or variant).vae

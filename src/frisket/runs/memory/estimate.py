@@ -22,6 +22,7 @@ from frisket.families.blocks import blocks_of, plain_tensors
 from frisket.families.experts import experts_of
 from frisket.families.whole_model import open_weights
 from frisket.losses.base import BASE, EMA, Step
+from frisket.runs.faces.decoding_memory import measure_decoding
 from frisket.runs.memory.conditioning_shapes import CAPTION, Unpredictable, build_conditioning
 from frisket.runs.memory.routed_step import RoutedStep, build_routed_step
 from frisket.runs.refusals import terms_of
@@ -150,6 +151,7 @@ def _demand(request: _Request) -> _Demand:
     size = find_size(config, family.variants[source.variant])
     try:
         known = _training(config, family, source, size, request.kept_share)
+        known = replace(known, peak=known.peak + measure_decoding(config, family, source, size))
         if request.prepare:
             vae = _encoding(config, family, source, size)
             known = replace(known, vae=vae, text=_embedding(family, source))
@@ -296,7 +298,8 @@ def _rehearse(
     clean = torch.empty(shape, device=META)
     cells = torch.empty((shape[0], 1, *shape[2:]), device=META)
     t = torch.full((shape[0],), (low + high) / 2)
-    terms = list(terms_of(config).values())
+    # Terms that look elsewhere than at predictions are not rehearsed.
+    terms = [pair for pair in terms_of(config).values() if pair[0].needs <= {BASE, EMA}]
 
     def forward() -> tuple[Tensor, Step]:
         """As Trainer.step: the noise is gone when the backward pass begins."""
@@ -320,7 +323,7 @@ def _rehearse(
             importance=routed.selection.importance if routed.selection else None,
         )
         values = [term(step).mean() * strength for term, strength in terms]
-        return torch.stack(values).sum().to(META), step
+        return torch.stack(values or [prediction.float().mean()]).sum().to(META), step
 
     with Rehearsal(lower[config.run.precision], cuda=cuda) as live:
         held = live.hold([*denoiser.parameters(), *denoiser.buffers()])
