@@ -11,7 +11,7 @@ from itertools import count
 from frisket.data.cached.store import Cache, CacheEntry, CorruptEntry, EntryKind
 from frisket.data.captions import pick_subset
 from frisket.data.composites.reading import CachedPicture, PictureReader
-from frisket.data.faces.entries import draw_marks, spread_marks, unpack_marks
+from frisket.data.faces.reading import draw_marks, spread_marks, unpack_marks
 from frisket.data.records import Item, Prepared
 from frisket.data.rng import draw
 from frisket.data.sample import Batch, Sample, collate

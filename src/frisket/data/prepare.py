@@ -15,7 +15,7 @@ from frisket.data.choosing import choose as choose_clips
 from frisket.data.composites.mixing import MaskedClip
 from frisket.data.composites.planning import PlanMix, PlanSwap, plan_composites
 from frisket.data.encoding import Encoding, PictureFiles
-from frisket.data.faces.entries import FaceEntries, FaceReader
+from frisket.data.faces.reading import FaceEntries, FaceReader
 from frisket.data.mask_pipeline import Facts, cover, coverage_record
 from frisket.data.records import (
     Captions,
@@ -171,6 +171,9 @@ class _Walk:
             phrases=rows,
             draw_mixes=draw_mixes,
         )
+
+    def _plan_faces(self, window: Window) -> str | None:
+        return None if self.faces is None else self.faces.plan(window)
 
     def _read_faces(self, items: Sequence[Item], source: str) -> None:
         if self.faces is not None:
@@ -329,7 +332,7 @@ class _Walk:
             else (),
             picks=geometry.picks,
             crop=geometry.crop,
-            faces=None if self.faces is None else self.faces.plan(window),
+            faces=self._plan_faces(window),
         )
 
     def _measure_picture(self, picture: Path, content: str) -> tuple[int, int]:

@@ -118,7 +118,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         phrases=tuple(sample.phrases for sample in samples) if samples[0].phrases else (),
         region_flags=_join_region_flags(samples),
         items=tuple(sample.item for sample in samples),
-        faces=tuple(s.faces for s in samples) if any(s.faces for s in samples) else (),
+        faces=_join_faces(samples),
     )
 
 
@@ -127,6 +127,11 @@ def _join_region_flags(samples: Sequence[Sample]) -> RegionFlags | None:
         return None
     regions = samples[0].coverage.shape[0]
     return torch.tensor([sample.region_flags or (True,) * regions for sample in samples])
+
+
+def _join_faces(samples: Sequence[Sample]) -> tuple[MarkRow, ...]:
+    rows = tuple(sample.faces for sample in samples)
+    return rows if any(rows) else ()
 
 
 def _check_alike(samples: Sequence[Sample]) -> None:

@@ -38,13 +38,13 @@ class FaceComparison:
     """The faces of one step: `marks` row by row, and which plane of the coverage they lie in.
 
     `compare` gives the cosine distance, in [0, 2] and differentiable in the pixels, of the face at
-    a mark to the mark's target; `measured` holds what it gave in this step, without gradient.
+    a mark to the mark's target; `distances` holds what it gave in this step, without gradient.
     """
 
     marks: Sequence[MarkRow]
     region: int
     compare: Callable[[FramePicture, FaceMark], Tensor]
-    measured: list[Tensor] = field(default_factory=list)
+    distances: list[Tensor] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -221,7 +221,7 @@ class Geometry:
         cut = labels[:, down][:, :, across]
         return cut.flip(-1) if self.flip else cut
 
-    def points(
+    def place_points(
         self, points: Float[Tensor, "n 2"], size: tuple[int, int] | None = None
     ) -> Float[Tensor, "n 2"]:
         """Where places (x, y) of a picture of `size` (H, W; the source's) lie in the cut one.

@@ -14,7 +14,10 @@ from frisket.objectives.base import Objective
 from frisket.objectives.estimates import estimate_clean
 from frisket.shapes import Latents, PerSample
 
-SHOWN, DISTANCE = "faces/shown", "faces/distance"  # share of samples with a face; mean over faces
+VISIBLE_SHARE, DISTANCE = (
+    "faces/shown",
+    "faces/distance",
+)  # share of samples with a face; mean over faces
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class FaceWatch:
         t: PerSample,
     ) -> dict[str, Any]:
         """What a `Step` says of faces, by its names; every distance is noted as it is measured."""
-        measured: list[Tensor] = []
+        distances: list[Tensor] = []
         return {
             "clean": batch.latents,
             "estimate": estimate_clean(objective, noisy, prediction, t),
@@ -46,20 +49,22 @@ class FaceWatch:
             "faces": FaceComparison(
                 marks=batch.faces or ((),) * len(batch),
                 region=self.region,
-                compare=partial(self._measure, measured),
-                measured=measured,
+                compare=partial(self._measure, distances),
+                distances=distances,
             ),
         }
 
-    def _measure(self, measured: list[Tensor], picture: FramePicture, mark: FaceMark) -> Tensor:
+    def _measure(self, distances: list[Tensor], picture: FramePicture, mark: FaceMark) -> Tensor:
         distance = self.compare(picture, mark)
-        measured.append(distance.detach())
+        distances.append(distance.detach())
         return distance
 
 
 def sum_faces(faces: FaceComparison, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
     """Sums over a step's samples: how many show a face, and the distances; how many those are."""
-    shown = torch.tensor(float(sum(map(bool, faces.marks))), device=device)
-    distances = [distance.to(device).float() for distance in faces.measured]
+    clip_count = torch.tensor(float(sum(map(bool, faces.marks))), device=device)
+    distances = [distance.to(device).float() for distance in faces.distances]
     total = torch.stack(distances).sum() if distances else torch.zeros((), device=device)
-    return {SHOWN: shown, DISTANCE: total}, torch.tensor(float(len(distances)), device=device)
+    return {VISIBLE_SHARE: clip_count, DISTANCE: total}, torch.tensor(
+        float(len(distances)), device=device
+    )

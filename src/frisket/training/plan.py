@@ -122,13 +122,13 @@ def weigh_carried(weighting: Weighting, micro: MicroBatch, progress: float) -> M
     return replace(micro, weighed=weighed)
 
 
-def seed_step(generator: Generator, seed: int, done: int, process: int) -> None:
+def seed_step(generator: Generator, seed: int, steps_done: int, process: int) -> None:
     """Seed what a step draws from, and the global generator, which adapter dropout draws from.
 
-    Everything random in a step is drawn from its own seed (the run's, the steps `done`, the
-    process): resuming needs no generator state, and previews or validation change nothing.
+    Everything random in a step is drawn from its own seed (the run's, `steps_done`,
+    the process): resuming needs no generator state, and previews or validation change nothing.
     """
-    mixed = (seed * 1_000_003 + done) * 8191 + process
+    mixed = (seed * 1_000_003 + steps_done) * 8191 + process
     generator.manual_seed(mixed % (1 << 63))
     torch.manual_seed((mixed + 1) % (1 << 63))
 

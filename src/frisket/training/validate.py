@@ -20,7 +20,7 @@ _Scores = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class _Prediction:
+class _LevelResult:
     """What the denoiser says of one batch at one noise level."""
 
     batch: Batch
@@ -53,7 +53,7 @@ class Validator:
     def base(self, denoiser: nn.Module) -> _Scores:
         """Scores with the adapter off; also keeps the base's predictions for `drift`."""
         with torch.no_grad(), lora.frozen(denoiser):
-            self._base = [seen.prediction.cpu() for seen in self._predictions(denoiser)]
+            self._base = [result.prediction.cpu() for result in self._predictions(denoiser)]
             return self._scores(denoiser)
 
     def score(self, denoiser: nn.Module) -> _Scores:
@@ -61,7 +61,7 @@ class Validator:
         with torch.no_grad(), evaluating(denoiser):
             return self._scores(denoiser)
 
-    def _predictions(self, denoiser: nn.Module) -> Iterator[_Prediction]:
+    def _predictions(self, denoiser: nn.Module) -> Iterator[_LevelResult]:
         device = next(denoiser.parameters()).device
         generator = torch.Generator().manual_seed(self.seed)
         for batch in self.batches:
@@ -71,7 +71,7 @@ class Validator:
                 t = torch.full((len(batch),), level, device=device)
                 noisy, target = self.objective.corrupt(here.latents, noise, t)
                 prediction = self.family.predict(denoiser, noisy, t, here.conditioning)
-                yield _Prediction(here, t, noisy, prediction, target)
+                yield _LevelResult(here, t, noisy, prediction, target)
 
     def _scores(self, denoiser: nn.Module) -> _Scores:
         sums: dict[str, float] = {}
@@ -81,10 +81,10 @@ class Validator:
             sums[name] = sums.get(name, 0.0) + value
             counts[name] = counts.get(name, 0) + 1
 
-        for index, seen in enumerate(self._predictions(denoiser)):
-            batch, prediction = seen.batch, seen.prediction
-            self._compare_faces(seen, add)
-            error = (prediction - seen.target).square()
+        for index, result in enumerate(self._predictions(denoiser)):
+            batch, prediction = result.batch, result.prediction
+            self._compare_faces(result, add)
+            error = (prediction - result.target).square()
             clean = batch.conditioning.get(CLEAN_MASK)
             inside = region_loss(error, batch.coverage, self.regions, clean)
             for region, value in inside.items():
@@ -96,25 +96,27 @@ class Validator:
                     add(f"drift/{region}", value)
         return {name: value / counts[name] for name, value in sums.items()}
 
-    def _compare_faces(self, seen: _Prediction, add: Callable[[str, float], None]) -> None:
+    def _compare_faces(self, result: _LevelResult, add: Callable[[str, float], None]) -> None:
         """Add the distance of every face that a term looks at, in the VAE's own precision."""
-        batch, watch = seen.batch, self.faces
+        batch, watch = result.batch, self.faces
         if watch is None or not any(batch.faces):
             return
         ones = torch.ones_like(batch.coverage[:, :1])
         clean = batch.conditioning.get(CLEAN_MASK)
         for name, term in self.comparing.items():
-            with torch.autocast(seen.prediction.device.type, enabled=False):
+            with torch.autocast(result.prediction.device.type, enabled=False):
                 step = Step(
-                    prediction=seen.prediction,
-                    target=seen.target,
-                    t=seen.t,
+                    prediction=result.prediction,
+                    target=result.target,
+                    t=result.t,
                     weights=ones,
                     coverage=batch.coverage,
                     predicted=None if clean is None else 1 - clean.float(),
-                    **watch.describe(self.objective, batch, seen.noisy, seen.prediction, seen.t),
+                    **watch.describe(
+                        self.objective, batch, result.noisy, result.prediction, result.t
+                    ),
                 )
                 term(step)
             assert step.faces is not None
-            for distance in step.faces.measured:
+            for distance in step.faces.distances:
                 add(f"{name}/{self.regions[watch.region]}", float(distance))

@@ -51,7 +51,7 @@ def test_points_follow_the_mask(
     reach = 0.06 * min(tall, wide)
     plane = torch.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * reach**2)).float()
     cut = geometry.plane(plane[None])[0]
-    placed = geometry.points(torch.tensor([[x, y]]))[0]
+    placed = geometry.place_points(torch.tensor([[x, y]]))[0]
     scale = geometry.target[0] / tall
     allowed = 0.05 + 0.1 * scale
     middle = find_middle(torch.where(cut > 0.1, cut, 0.0))

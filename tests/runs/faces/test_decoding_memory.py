@@ -22,9 +22,3 @@ def test_a_decoder_with_gradients_lies_beside_the_step() -> None:
     plain = predict(config_of("pocket", "image"), prepare=False)
     looked = predict(config_of("pocket", "image", identity=tiny), prepare=False)
     assert plain.activations < looked.activations < 1.2 * plain.activations
-
-
-def test_terms_that_look_elsewhere_are_left_out_of_the_rehearsal() -> None:
-    """They ask for what only a real step has."""
-    losses = {"denoise": 0.0, "attention": 0.1}
-    assert predict(config_of("pocket", "image", **losses), prepare=False).activations > 0

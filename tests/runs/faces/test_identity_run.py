@@ -15,7 +15,7 @@ from tests.runs.faces.portrait_set import draw_portraits, write_keypoints, write
 from frisket.config.load import ConfigError
 from frisket.config.tree import Config
 from frisket.data.cached.index import Index
-from frisket.data.faces.entries import unpack_marks
+from frisket.data.faces.reading import unpack_marks
 from frisket.families.base import FAMILIES, Source
 from frisket.losses.faces import FaceRequest
 from frisket.recipes.train import train

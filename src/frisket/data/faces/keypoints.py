@@ -111,8 +111,8 @@ def place_keypoints(
             f"{source}: its size is {size[1]} x {size[0]} (width x height), its clip"
             f" {width} x {height}: another shape; write the key points of the clip as it is now"
         )
-    placed = geometry.points(points.double(), size).float()
-    return placed[list(MIRRORED)] if geometry.flip else placed
+    cut_points = geometry.place_points(points.double(), size).float()
+    return cut_points[list(MIRRORED)] if geometry.flip else cut_points
 
 
 def measure_cover(points: FacePoints, plane: Float[Tensor, "H W"]) -> float:

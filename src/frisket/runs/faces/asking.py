@@ -16,12 +16,23 @@ from frisket.runs.card import variant_of
 from frisket.runs.concepts.terms import terms_of
 
 
-def request_of(config: Config) -> tuple[str, FaceRequest] | None:
-    """The term that asks for faces, and what it asks for; None where none does.
+def request_of(config: Config) -> FaceRequest | None:
+    """The faces that loss terms ask for; None where none does.
 
     ConfigError where two terms ask for different ones, or one does not say which.
     """
-    asking: dict[str, FaceRequest] = {}
+    requests = list_requests(config)
+    if len(set(requests.values())) > 1:
+        raise ConfigError(
+            f"losses.{' and losses.'.join(requests)} ask for different faces or embedders, and a"
+            " run reads one: give them the same, or leave one out"
+        )
+    return next(iter(requests.values()), None)
+
+
+def list_requests(config: Config) -> dict[str, FaceRequest]:
+    """What each term that compares faces asks for; ConfigError for one that does not say."""
+    requests: dict[str, FaceRequest] = {}
     for name, (term, _) in terms_of(config).items():
         if FACES not in term.needs:
             continue
@@ -30,21 +41,16 @@ def request_of(config: Config) -> tuple[str, FaceRequest] | None:
                 f'losses.{name}: needs "faces" but has no `faces`, the FaceRequest that says which'
                 " (frisket.losses.faces.FaceTerm)"
             )
-        asking[name] = term.faces
-    if len(set(asking.values())) > 1:
-        raise ConfigError(
-            f"losses.{' and losses.'.join(asking)} ask for different faces or embedders, and a run"
-            " reads one: give them the same, or leave one out"
-        )
-    return next(iter(asking.items()), None)
+        requests[name] = term.faces
+    return requests
 
 
 def check_faces(config: Config) -> None:
     """ConfigError where a term that compares faces has nothing to work with; reads no weights."""
-    asked = request_of(config)
-    if asked is None:
+    request = request_of(config)
+    if request is None:
         return
-    name, request = asked
+    name = next(iter(list_requests(config)))
     problems = [
         *_list_region_problems(config, request),
         *_list_model_problems(request),
@@ -59,10 +65,10 @@ def _list_region_problems(config: Config, request: FaceRequest) -> Iterator[str]
     """What is wrong with the region whose face is meant."""
     weights = {name: w for name, w in config.region_weights.items() if name != "background"}
     if request.region not in weights:
-        known = f"it has: {', '.join(weights)}" if weights else "it has none"
+        listed_regions = f"it has: {', '.join(weights)}" if weights else "it has none"
         yield (
-            f"region = {request.region!r} is not in [regions] ({known}); set region to the one that"
-            f" the face lies in, or add it: [regions] {request.region} = 1.0"
+            f"region = {request.region!r} is not in [regions] ({listed_regions}); set region to the"
+            f" one that the face lies in, or add it: [regions] {request.region} = 1.0"
         )
     elif not weights[request.region] > 0:
         yield (
@@ -75,17 +81,16 @@ def _list_region_problems(config: Config, request: FaceRequest) -> Iterator[str]
 
 def _list_model_problems(request: FaceRequest) -> Iterator[str]:
     """What is wrong with the names of embedder and detector."""
-    known = EMBEDDERS.names()
-    able = [name for name in known if EMBEDDERS.load(name).trainable_through]
-    if request.embedder not in known:
+    embedders = {name: EMBEDDERS.load(name) for name in EMBEDDERS.names()}
+    able = [name for name, plugin in embedders.items() if plugin.trainable_through]
+    if request.embedder not in embedders:
         yield f"embedder = {request.embedder!r} is not known; there are: {', '.join(able)}"
     elif request.embedder not in able:
         yield (
             f"embedder = {request.embedder!r} lets no gradient through (it measures, and cannot"
             f" teach); take one of: {', '.join(able)}"
         )
-    elif EMBEDDERS.load(request.embedder).files and not request.source:
-        plugin = EMBEDDERS.load(request.embedder)
+    elif (plugin := embedders[request.embedder]).files and not request.source:
         yield (
             f"embedder = {request.embedder!r} needs its weights: set embedder_source to"
             f" {plugin.files} ({plugin.published})"

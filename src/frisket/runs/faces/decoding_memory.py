@@ -24,8 +24,8 @@ def measure_decoding(
     decoded again in the backward pass, by itself. 0 where no term compares faces, or the VAE's
     shape is not known here.
     """
-    asked = request_of(config)
-    if asked is None:
+    request = request_of(config)
+    if request is None:
         return 0.0
     dtype = torch.float32 if source.dtype == torch.float16 else source.dtype
     try:
@@ -41,6 +41,6 @@ def measure_decoding(
         live.hold([*vae.parameters(), *vae.buffers()])
         latents = torch.empty(window, device=META, requires_grad=True)
         live.backward(family.decode(vae, latents).mean())
-    file = Path(asked[1].source).expanduser()
-    embedder = file.stat().st_size if asked[1].source and file.is_file() else 0
+    file = Path(request.source).expanduser()
+    embedder = file.stat().st_size if request.source and file.is_file() else 0
     return (live.peak + embedder) / MIB

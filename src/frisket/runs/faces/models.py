@@ -8,7 +8,7 @@ from frisket.licence import Licence
 from frisket.losses.faces import FaceRequest
 
 log = logging.getLogger(__name__)
-_named: set[str] = set()  # whose licence was said in this process
+_warned_names: set[str] = set()  # whose licence was said in this process
 
 
 def load_embedder(request: FaceRequest, device: str) -> Embedder:
@@ -32,6 +32,6 @@ def load_detector(request: FaceRequest, device: str) -> FaceDetector:
 
 
 def _say_licence(name: str, licence: Licence) -> None:
-    if licence.warning and name not in _named:
-        _named.add(name)
+    if licence.warning and name not in _warned_names:
+        _warned_names.add(name)
         log.warning("losses.identity uses %s: %s", name, licence.warning)

@@ -28,7 +28,7 @@ from frisket.shapes import Picture
 
 
 class ClipFaces:
-    """A `data.faces.entries.FaceReader`: an embedder and, where one is named, a detector.
+    """A `data.faces.reading.FaceReader`: an embedder and, where one is named, a detector.
 
     Both are loaded when first asked. With `references` the target of every face is one direction,
     that of the mean of the unit embeddings of the pictures in that folder.
@@ -41,10 +41,10 @@ class ClipFaces:
         self.detects = bool(request.detector)
         self.record: Mapping[str, Any] = {
             "embedder": request.embedder,
-            "source": _fingerprint(index, request.source, "embedder_source"),
+            "source": _hash_source(index, request.source, "embedder_source"),
             "detector": request.detector,
-            "detector_source": _fingerprint(index, request.detector_source, "detector_source"),
-            "references": _fingerprint(index, request.references, "references"),
+            "detector_source": _hash_source(index, request.detector_source, "detector_source"),
+            "references": _hash_source(index, request.references, "references"),
         }
         self._embedder: Embedder | None = None
         self._detector: FaceDetector | None = None
@@ -70,7 +70,7 @@ class ClipFaces:
             self._centroid = self._read_references(Path(self.request.references))
         return self._centroid
 
-    def free(self) -> None:
+    def unload(self) -> None:
         """Let go of both models."""
         if self._embedder is None and self._detector is None:
             return
@@ -121,8 +121,8 @@ class ClipFaces:
 
 def make_reader(config: Config, source: Source, index: Index) -> ClipFaces | None:
     """What reads the faces of a run's clips; None where no term compares any."""
-    asked = request_of(config)
-    return None if asked is None else ClipFaces(asked[1], index, source.device)
+    request = request_of(config)
+    return None if request is None else ClipFaces(request, index, source.device)
 
 
 def measure_side(points: FacePoints) -> float:
@@ -133,7 +133,7 @@ def measure_side(points: FacePoints) -> float:
     return float(SIDE / turn.det().abs().sqrt().clamp_min(1e-6))
 
 
-def _fingerprint(index: Index, source: str, option: str) -> str | None:
+def _hash_source(index: Index, source: str, option: str) -> str | None:
     """What a file or folder holds; None where none is named. ConfigError where it is not there."""
     if not source:
         return None

@@ -27,10 +27,9 @@ def make_watch(config: Config, family: Family, source: Source) -> FaceWatch | No
     ones overflow. Its activations are computed again in the backward pass (one row at a time is
     held), and `memory.tile_vae` tiles it. EmbedderUnusable where no gradient passes the embedder.
     """
-    asked = request_of(config)
-    if asked is None:
+    request = request_of(config)
+    if request is None:
         return None
-    _, request = asked
     return FaceWatch(
         region=names_of(config).index(request.region),
         decode=load_decoder(config, family, source),

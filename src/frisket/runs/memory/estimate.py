@@ -151,7 +151,6 @@ def _demand(request: _Request) -> _Demand:
     size = find_size(config, family.variants[source.variant])
     try:
         known = _training(config, family, source, size, request.kept_share)
-        known = replace(known, peak=known.peak + measure_decoding(config, family, source, size))
         if request.prepare:
             vae = _encoding(config, family, source, size)
             known = replace(known, vae=vae, text=_embedding(family, source))
@@ -216,6 +215,7 @@ def _training(
         _rehearse(config, family, source, denoiser, name, shape, conditioning, routed)
         for name in experts_of(denoiser)
     )
+    peak += measure_decoding(config, family, source, size)
     adapter = sum(value.nbytes for value in trained) / MIB
     count = sum(value.numel() for value in trained)
     return _Demand(experts, count, adapter, peak, None, None, shape)

@@ -38,7 +38,7 @@ class NoFaces(ValueError):
 
 @runtime_checkable
 class FaceReader(Protocol):
-    """Finds faces and says whose they are; loaded when first called, let go by `free`.
+    """Finds faces and says whose they are; loaded when first called, let go by `unload`.
 
     `region` is whose mask says which face is meant. `record` names everything that changes what is
     read (embedder, its weights, references, detector): it is part of the cache keys.
@@ -56,7 +56,7 @@ class FaceReader(Protocol):
         """The unit embedding a face is to be like, d; None for one too small to tell."""
         ...
 
-    def free(self) -> None:
+    def unload(self) -> None:
         """Let go of what is loaded."""
         ...
 
@@ -106,19 +106,20 @@ class FaceEntries:
             self.entries.store("faces", key, pack_marks(marks))
             self.progress("faces", count, len(self._jobs))
         self._jobs.clear()
-        self.reader.free()
+        self.reader.unload()
 
     def stop_if_none(self, keys: Sequence[str | None], source: str) -> None:
         """NoFaces where not one of the clips has a face; `source` names the data sets."""
-        known = [key for key in keys if key is not None]
-        counts = [len(self.entries.cache.load("faces", key).tensors["frames"]) for key in known]
+        read_keys = [key for key in keys if key is not None]
+        cache = self.entries.cache
+        counts = [len(cache.load("faces", key).tensors["frames"]) for key in read_keys]
         if any(counts):
             log.info("identity: %d of %d clips show the face", sum(map(bool, counts)), len(keys))
             return
         reason = (
-            f"of {len(known)} clips that were looked into none shows a face in the region"
+            f"of {len(read_keys)} clips that were looked into none shows a face in the region"
             f" {self.reader.region!r} that is 20 pixels or larger"
-            if known
+            if read_keys
             else "no clip with a mask has key points beside it (name.keypoints.json)"
             + ("" if self.reader.detects else ", and losses.identity.detector is empty")
         )
@@ -129,13 +130,12 @@ class FaceEntries:
 
     def _read(self, window: Window, keypoints: Path | None) -> MarkRow:
         """The faces in the last pixel frame of every latent frame."""
-        geometry, step = window.geometry, self.grid.temporal
-        picks = geometry.picks[::step]
-        some = replace(geometry, picks=picks)
-        plane = planes_of(replace(window, geometry=some), self.regions).get(self.reader.region)
+        picks = window.geometry.picks[:: self.grid.temporal]
+        geometry = replace(window.geometry, picks=picks)
+        plane = planes_of(replace(window, geometry=geometry), self.regions).get(self.reader.region)
         if plane is None:
             return ()
-        pixels = some.pixels(decode_stored(window.clip, picks))
+        pixels = geometry.pixels(decode_stored(window.clip, picks))
         noted = None if keypoints is None else read_keypoints(keypoints)
         marks: list[FaceMark] = []
         for frame, pick in enumerate(picks):
@@ -144,7 +144,7 @@ class FaceEntries:
                 faces = list(self.reader.detect(picture))
             else:
                 faces = [
-                    place_keypoints(points, some, noted.size, str(keypoints))
+                    place_keypoints(points, geometry, noted.size, str(keypoints))
                     for points in noted.faces.get(pick, ())
                 ]
             points = pick_face(faces, plane[frame])
@@ -176,10 +176,10 @@ def unpack_marks(tensors: Mapping[str, Tensor]) -> MarkRow:
 
 def draw_marks(marks: MarkRow, count: int, chance: Callable[[str], float]) -> MarkRow:
     """At most `count` of a clip's marks, each subset as likely, in the order of the frames."""
-    left, drawn = list(range(len(marks))), list[int]()
+    places, chosen_places = list(range(len(marks))), list[int]()
     for number in range(min(count, len(marks))):
-        drawn.append(left.pop(int(chance(f"face {number}") * len(left))))
-    return tuple(marks[place] for place in sorted(drawn))
+        chosen_places.append(places.pop(int(chance(f"face {number}") * len(places))))
+    return tuple(marks[place] for place in sorted(chosen_places))
 
 
 def spread_marks(marks: MarkRow, count: int) -> MarkRow:

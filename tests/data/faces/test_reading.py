@@ -11,7 +11,7 @@ from torch import Tensor
 
 from frisket.data.cached.index import Index
 from frisket.data.cached.store import Cache
-from frisket.data.faces.entries import (
+from frisket.data.faces.reading import (
     NoFaces,
     draw_marks,
     pack_marks,
@@ -46,7 +46,7 @@ class Reader:
         self.embedded += 1
         return picture.mean((1, 2))
 
-    def free(self) -> None:
+    def unload(self) -> None:
         pass
 
 
