@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_serializer, model_validator
 
-from frisket.config.command_options import option
 from frisket.config.composites.tables import Mixes, Swap
 from frisket.config.data import (
     Count,
@@ -23,6 +22,7 @@ from frisket.config.data import (
 from frisket.config.lora import Lora
 from frisket.config.maskgen import MaskGeneration
 from frisket.config.presets.lay import lay_under, plan_for
+from frisket.config.previews.tables import Preview
 from frisket.config.timesteps import Noise, Timesteps
 from frisket.config.tokens.tables import PatchMasking, Routing
 
@@ -215,37 +215,6 @@ class Validation(Section):
                     " masks.shrink and masks.blur out"
                 )
         return self
-
-
-class Preview(Section):
-    """Sample grids during training."""
-
-    every: Annotated[int, Field(ge=0)] = 0
-    """Steps between previews; 0 turns these off."""
-    every_epochs: Annotated[int, Field(ge=0)] = 0
-    """Epochs between previews, besides; 0 turns these off."""
-    prompts: Annotated[tuple[str, ...], option("--prompt", "-p")] = ()
-    """What is sampled."""
-    seeds: Annotated[tuple[int, ...], option("--seed")] = (0,)
-    """One column a seed."""
-    negative: str = ""
-    """Negative prompt."""
-    images: Annotated[tuple[Path, ...], option("--image")] = ()
-    """First frame (image to video) or reference pictures, for models that look at some."""
-    steps: Count | None = None
-    """Sampling steps; empty takes the variant's own."""
-    guidance: float | None = None
-    """Guidance scale; empty takes the variant's own."""
-    width: Count | None = None
-    """Pixels; empty takes the variant's own."""
-    height: Count | None = None
-    """Pixels; empty takes the variant's own."""
-    frames: Count | None = None
-    """Frames; empty takes the variant's own."""
-
-    def sampling(self) -> dict[str, Any]:
-        """How a picture is sampled: all but how often, and of what."""
-        return self.model_dump(exclude={"every", "every_epochs", "prompts", "seeds"})
 
 
 class Run(Section):

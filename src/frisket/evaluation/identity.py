@@ -101,8 +101,8 @@ class IdentityScore:
     """One person over a set of pictures, a number a picture: all lists are as long as the set.
 
     `cosines` are to the centroid, in [-1, 1], and 0 (a stranger's) where no face was found, so that
-    no mean rises by pictures that are left out; `detected` is 1 or 0; `right` is 1 where this person
-    is the nearest of all that were asked about, None for one person alone.
+    no mean rises by pictures that are left out; `detected` is 1 or 0; `right` is 1 where this
+    person is the nearest of all that were asked about, None for one person alone.
     """
 
     person: str

@@ -90,6 +90,7 @@ class DetectorPlugin:
     commercial: bool  # whether what it loads may be used commercially; else never a default
     files: str = ""  # what the source must be; empty where the package brings the weights
     published: str = ""  # where its files are to be had
+    names: tuple[str, ...] = ()  # of the files: a folder with one of them is taken for its source
     tiny: Callable[[Path], Path] | None = None  # a small build of its files, for tests
 
 

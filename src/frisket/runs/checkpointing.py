@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from frisket.adapters import lora
@@ -146,15 +147,18 @@ def add_hooks(
     if validate is not None:
         hooks.validate = validate
     if previews is not None:
-
-        def preview(step: int) -> None:
-            with trainer.eval_mode() as denoiser:
-                path = previews(step, denoiser)
-            log.info("preview of step %d: %s", step, path)
-            page.preview(path)
-
-        hooks.preview = preview
+        hooks.preview = partial(_draw_preview, trainer, previews, page)
     return page
+
+
+def _draw_preview(trainer: Trainer, previews: Previews, page: RunPage, step: int) -> None:
+    """A grid, its row in metrics.jsonl where faces are looked for, and the page that shows it."""
+    with trainer.eval_mode() as denoiser:
+        path = previews(step, denoiser)
+    log.info("preview of step %d: %s", step, path)
+    if previews.faces is not None and trainer.record is not None:
+        trainer.record.write(step, {"preview": {"identity": previews.faces.record}})
+    page.preview(path)
 
 
 def save_adapter(config: Config, trainer: Trainer, prepared: Prepared, path: Path) -> None:

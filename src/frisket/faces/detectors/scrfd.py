@@ -60,4 +60,5 @@ DETECTOR = DetectorPlugin(
     commercial=False,
     files=f"a folder with one of {', '.join(PACK_DETECTORS)}, or such a file",
     published=PUBLISHED,
+    names=PACK_DETECTORS,
 )

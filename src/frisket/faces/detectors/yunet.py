@@ -87,4 +87,5 @@ DETECTOR = DetectorPlugin(
     commercial=True,
     files=f"a folder with {NAMES[0]}, or such a file",
     published=PUBLISHED,
+    names=NAMES,
 )

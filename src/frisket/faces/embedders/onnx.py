@@ -70,4 +70,6 @@ EMBEDDER = EmbedderPlugin(
     trainable_through=False,
     files=f"a folder with one of {', '.join(PACK_RECOGNISERS)}, or such a file",
     published=PUBLISHED,
+    names=PACK_RECOGNISERS,
+    detector="scrfd",
 )

@@ -92,4 +92,6 @@ EMBEDDER = EmbedderPlugin(
     trainable_through=False,
     files=f"a folder with {NAMES[0]}, or such a file",
     published=PUBLISHED,
+    names=NAMES,
+    detector="yunet",
 )
