@@ -91,6 +91,9 @@ class Losses(Section):
     | mse | balanced | pixel | overlap, layers, softmax, t_min, t_max."""
     reconstruction: Strength | dict[str, Any] = 0.0
     """What lies in the noisy latents where [patch_masking] left tokens out (docs/maskdit)."""
+    identity: Strength | dict[str, Any] = 0.0
+    """The face in a region looks like the person (docs/identity-loss). Options: t_max, region,
+    frames, embedder, embedder_source, references, detector, detector_source."""
     balance: Literal["none", "concepts"] = "none"
     """concepts: regions with a phrase teach equally over the data set, however rare or small."""
     normalise: Literal["sample", "batch", "none", "area", "global"] | None = None
@@ -122,6 +125,7 @@ class Losses(Section):
             "prior": self.prior,
             "attention": self.attention,
             "reconstruction": self.reconstruction,
+            "identity": self.identity,
             **(self.__pydantic_extra__ or {}),
         }
         tables = {

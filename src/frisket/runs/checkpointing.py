@@ -13,6 +13,7 @@ from frisket.data.cached.store import Cache
 from frisket.data.loader import Loader
 from frisket.families.base import layer_names
 from frisket.families.experts import Experts
+from frisket.losses.base import FACES
 from frisket.progress import Progress
 from frisket.runs.banner import rows
 from frisket.runs.card import describe_image_adapter, metadata_of, variant_of
@@ -208,6 +209,8 @@ def prepare_validation(
         t=levels_of(config, trainer),
         seed=config.run.seed,
         condition=nullcontext if clip_references is None else clip_references.show,
+        faces=trainer.faces,
+        comparing={name: term for name, (term, _) in trainer.terms.items() if FACES in term.needs},
     )
     base: dict[str, float] = {}
     # As it trains: a base in float32 would be judged in another precision than it learns in.
