@@ -6,6 +6,7 @@ and which way the person looks. It is trained on drawn portraits of people that 
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ class Reader(nn.Module):
         super().__init__()
         widths = (3, 24, 48, 64)
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.GELU()]
             layers += [nn.Conv2d(after, after, 3, 2, padding=1), nn.BatchNorm2d(after), nn.GELU()]
         self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 16, 128), nn.GELU())
@@ -68,16 +69,18 @@ def draw_lesson(portraits: Sequence[Portrait]) -> tuple[Tensor, Tensor, Tensor]:
 
 def train_reader(path: Path, steps: int = STEPS) -> Reader:
     """The reader of `path`, trained and written there where there is none yet."""
+    torch.manual_seed(0)
     reader = Reader()
     if path.is_file():
         reader.load_state_dict(load_file(path))
         return reader.eval()
-    torch.manual_seed(0)
-    reader = Reader()
     rng = np.random.RandomState(0)
     lesson = draw_lesson(
-        [sample_portrait(np.random.RandomState(seed), seed) for seed in READERS for _ in range(1)]
-        + [sample_portrait(np.random.RandomState(-seed % 2**31), seed) for seed in READERS]
+        [
+            sample_portrait(np.random.RandomState(draw % 2**31), seed)
+            for seed in READERS
+            for draw in (seed, -seed)
+        ]
     )
     optimizer = torch.optim.AdamW(reader.parameters(), RATE, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
