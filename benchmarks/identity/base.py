@@ -15,7 +15,7 @@ from frisket.config.load import check
 from frisket.config.tree import Config
 from frisket.recipes.train import train
 
-STEPS, BATCH, RATE = 1500, 16, 5e-4
+STEPS, BATCH, RATE = 900, 16, 5e-4
 
 
 def make_config(out: Path, steps: int = STEPS) -> Config:
