@@ -15,7 +15,7 @@ from frisket.config.load import check
 from frisket.config.tree import Config
 from frisket.recipes.train import train
 
-STEPS, BATCH, RATE = 900, 16, 5e-4
+STEPS, BATCH, RATE = 700, 8, 4e-4
 
 
 def make_config(out: Path, steps: int = STEPS) -> Config:
@@ -31,7 +31,7 @@ def make_config(out: Path, steps: int = STEPS) -> Config:
                 "steps": steps,
                 "batch": BATCH,
                 "seed": 0,
-                "save_every": 200,
+                "save_every": 100,
                 "keep": 1,
             },
         }

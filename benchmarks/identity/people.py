@@ -26,7 +26,6 @@ YAWS = {"left": (-0.5, -0.3), "ahead": (-0.1, 0.1), "right": (0.3, 0.5)}
 TRAINED = range(50_000, 51_000)  # seeds of people that base and adapters are taught with
 VIEWS = 4  # pictures of each of them
 HELD_OUT = range(90_000, 90_006)  # nobody, the embedder included, was taught with these
-MASKED = "face"  # the region of the masks that LoRAs are taught under: face and hair
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +71,21 @@ def list_corpus(people: Sequence[int] = TRAINED, views: int = VIEWS) -> list[Por
     ]
 
 
-def write_portraits(folder: Path, portraits: Sequence[Portrait], caption: str = "") -> None:
-    """Clips, captions (or `caption` under all) and masks (`folder`/clips, `folder`/masks), once."""
+def write_portraits(
+    folder: Path, portraits: Sequence[Portrait], captions: Sequence[str] = ()
+) -> None:
+    """Clips, captions (their own where none are given) and masks, once: `folder`/clips, /masks."""
     if (folder / "clips" / f"{len(portraits) - 1:05}.txt").is_file():
         return
-    for index, portrait in enumerate(portraits):
+    captions = captions or [portrait.caption for portrait in portraits]
+    for index, (portrait, caption) in enumerate(zip(portraits, captions, strict=True)):
         drawn = portrait.draw()
         cover = np.clip(sum(drawn.planes.values()), 0, 1)
         grey = np.repeat((cover * 255).round().astype(np.uint8)[..., None], 3, axis=-1)
         write_image(folder / "clips" / f"{index:05}.png", torch.from_numpy(drawn.picture))
         write_image(folder / "masks" / f"{index:05}.png", torch.from_numpy(grey))
         with replacing(folder / "clips" / f"{index:05}.txt") as draft:
-            draft.write_text(f"{caption or portrait.caption}\n", encoding="utf-8")
+            draft.write_text(f"{caption}\n", encoding="utf-8")
 
 
 def stack_pictures(drawn: Sequence[ProceduralPortrait]) -> NDArray[np.uint8]:

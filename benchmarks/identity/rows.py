@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from benchmarks.effects.cells import Cell, Scores, run_cell
@@ -12,6 +13,7 @@ from benchmarks.identity.base import make_base
 from benchmarks.identity.people import HELD_OUT
 from benchmarks.identity.reading import Pictures, Reader, train_reader
 from benchmarks.identity.samples import (
+    STEPS,
     Ask,
     draw_region,
     list_asks,
@@ -55,10 +57,15 @@ class Bench:
         train_adapter(path, self.parts, seed)
         return path
 
-    def wear(self, seed: int, asks: Sequence[Ask], **options: object) -> ImageAttention:
-        """The adapter of a seed with the reference of each ask; options of `wear_adapter`."""
+    def wear(
+        self, seed: int, asks: Sequence[Ask], *, model: Any = None, **options: Any
+    ) -> ImageAttention:
+        """The adapter of a seed with the reference of each ask, on the base or another model.
+
+        `options` are those of `wear_adapter`.
+        """
         faces = stack_references(asks)
-        return wear_adapter(self.find_adapter(seed), self.parts.denoiser, faces, **options)
+        return wear_adapter(self.find_adapter(seed), model or self.parts.denoiser, faces, **options)
 
 
 def open_bench(out: Path) -> Bench:
@@ -68,7 +75,7 @@ def open_bench(out: Path) -> Bench:
 
 
 def measure_row(
-    bench: Bench, asks: Sequence[Ask], method: Method | None, steps: int
+    bench: Bench, asks: Sequence[Ask], method: Method | None, steps: int = STEPS
 ) -> tuple[Scores, Pictures]:
     """Samples of the asks' own prompts, and their scores."""
     prompts = [ask.write() for ask in asks]
@@ -82,7 +89,7 @@ def run_scale(bench: Bench, seed: int, scale: float, *, rescaled: bool) -> Cell:
 
     def work() -> tuple[Scores, Pictures]:
         merge = rescale_to_output if rescaled else None
-        return measure_row(bench, asks, bench.wear(seed, asks, scale=scale, merge=merge), 12)
+        return measure_row(bench, asks, bench.wear(seed, asks, scale=scale, merge=merge))
 
     part = "rescaled" if rescaled else "scale"
     return run_cell(bench.out, part, f"{scale:g}", seed, (), work)
@@ -121,8 +128,8 @@ def run_region(bench: Bench, seed: int, kind: str) -> Cell:
             "masked": attention,
             "strict": StrictConfinement(bench.parts.denoiser, attention, mask),
         }
-        scores, pictures = measure_row(bench, asks, methods[kind], 12)
-        _, before = measure_row(bench, asks, None, 12)
+        scores, pictures = measure_row(bench, asks, methods[kind])
+        _, before = measure_row(bench, asks, None)
         return {**scores, **measure_change(pictures, before, region)}, pictures
 
     return run_cell(bench.out, "region", kind, seed, (), work)
