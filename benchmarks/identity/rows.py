@@ -6,18 +6,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from benchmarks.effects.cells import Cell, Scores, run_cell
 from benchmarks.identity.adapters import FAMILY, load_base, train_adapter, wear_adapter
 from benchmarks.identity.base import make_base
-from benchmarks.identity.people import HELD_OUT
-from benchmarks.identity.reading import Pictures, Reader, train_reader
+from benchmarks.identity.people import HELD_OUT, stack_pictures
+from benchmarks.identity.reading import Pictures, Reader, read_pictures, train_reader
 from benchmarks.identity.samples import (
     STEPS,
     Ask,
+    draw_ask,
     draw_region,
     list_asks,
     measure_change,
+    measure_points,
     sample_pictures,
     score_pictures,
     stack_references,
@@ -135,12 +138,31 @@ def run_region(bench: Bench, seed: int, kind: str) -> Cell:
     return run_cell(bench.out, "region", kind, seed, (), work)
 
 
+def run_tools(bench: Bench, kind: str) -> Cell:
+    """Drawn pictures of the right people, by key points that are exact or read."""
+    asks = list_asks(0, HELD_OUT, 16)
+
+    def work() -> tuple[Scores, Pictures]:
+        portraits = [draw_ask(ask) for ask in asks]
+        drawn = [portrait.draw() for portrait in portraits]
+        pictures = stack_pictures(drawn)
+        exact = np.stack([portrait.keypoints for portrait in drawn])
+        read, _ = read_pictures(bench.reader, pictures)
+        points = exact if kind == "exact" else read
+        scores = score_pictures(bench.reader, pictures, asks, points)
+        return {**scores, "points": measure_points(points, exact)}, pictures
+
+    return run_cell(bench.out, "tools", kind, 0, (), work)
+
+
 Job = tuple[str, str, int, Callable[[], Cell]]  # part, name, seed, what runs it
 
 
 def list_jobs(bench: Bench, seeds: Sequence[int]) -> list[Job]:
     """Every cell but those of LoRAs, seed by seed."""
     jobs: list[Job] = []
+    if 0 in seeds:
+        jobs += [("tools", kind, 0, partial(run_tools, bench, kind)) for kind in ("exact", "read")]
     for seed in seeds:
         for rescaled, part in ((False, "scale"), (True, "rescaled")):
             for scale in SCALES:
