@@ -114,7 +114,8 @@ def sample_pictures(
 
 
 @cache
-def _centre_crowd() -> Float[Tensor, "p 64"]:
+def centre_crowd() -> Float[Tensor, "p 64"]:
+    """Each centroid of CROWD."""
     return centre_people(CROWD)
 
 
@@ -130,7 +131,7 @@ def score_pictures(
     """
     points, looks = read_pictures(reader, pictures)
     keypoints = points if keypoints is None else keypoints
-    likeness = embed_pictures(pictures, keypoints) @ _centre_crowd().T
+    likeness = embed_pictures(pictures, keypoints) @ centre_crowd().T
     wanted = torch.tensor([CROWD.index(ask.person) for ask in asks])
     behind = is_right_background(pictures, [ask.background for ask in asks])
     turned = looks == np.array([ask.looks for ask in asks])
