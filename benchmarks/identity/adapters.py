@@ -29,7 +29,7 @@ from frisket.inference.methods.identity.image_attention import (
 from frisket.losses.base import weighted_mse
 
 FAMILY = FAMILIES.load("pocket")
-STEPS, BATCH, RATE, WARM = 600, 8, 1e-3, 50
+STEPS, BATCH, RATE, WARM = 500, 8, 1e-3, 50
 DROPPED = 0.1  # share of rows without a condition, and of rows without a caption
 
 

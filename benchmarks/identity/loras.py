@@ -25,6 +25,8 @@ PEOPLE = HELD_OUT[:3]
 WORD = "sks"
 PICTURES, STEPS, BATCH, RATE, RANK = 12, 200, 4, 1e-3, 8
 EACH = 8  # pictures of a person in a cell
+TERM = {"strength": 0.1, "embedder": "tiny", "region": "subject"}  # of losses.identity
+TERMS = {"off": None, "on": {"identity": TERM}}
 BESIDE = {"lora": 0.0, "both-0.5": 0.5, "both-1": 1.0}  # scale of the adapter beside the LoRA
 
 
@@ -113,10 +115,28 @@ def run_beside(bench: Bench, seed: int, name: str) -> Cell:
     return run_cell(bench.out, "both", name, seed, (), work)
 
 
+def run_term(bench: Bench, seed: int, name: str) -> Cell:
+    """LoRAs of three people without the identity term (those of `both`) and with it."""
+    asks = list_asks(seed, PEOPLE, EACH)
+
+    def work() -> tuple[Scores, Pictures]:
+        sheets = []
+        for person in PEOPLE:
+            own = [ask for ask in asks if ask.person == person]
+            terms = TERMS[name]
+            config = make_config(bench, person, seed, "term" if terms else "lora", terms)
+            sheets.append(sample_with_lora(bench, config, own, lambda _: None))
+        pictures = np.concatenate(sheets)
+        return score_pictures(bench.reader, pictures, asks), pictures
+
+    return run_cell(bench.out, "term", name, seed, (), work)
+
+
 def list_jobs(bench: Bench, seeds: Sequence[int]) -> list[Job]:
     """Every cell of LoRAs, seed by seed."""
-    return [
-        ("both", name, seed, partial(run_beside, bench, seed, name))
-        for seed in seeds
-        for name in ("adapter", *BESIDE)
-    ]
+    jobs: list[Job] = []
+    for seed in seeds:
+        for name in ("adapter", *BESIDE):
+            jobs.append(("both", name, seed, partial(run_beside, bench, seed, name)))
+        jobs += [("term", name, seed, partial(run_term, bench, seed, name)) for name in TERMS]
+    return jobs

@@ -1,5 +1,6 @@
 """The faces of the benchmark: portraits of 32 pixels with captions that name nobody."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,7 +75,11 @@ def list_corpus(people: Sequence[int] = TRAINED, views: int = VIEWS) -> list[Por
 def write_portraits(
     folder: Path, portraits: Sequence[Portrait], captions: Sequence[str] = ()
 ) -> None:
-    """Clips, captions (their own where none are given) and masks, once: `folder`/clips, /masks."""
+    """Clips, captions (their own where none are given), key points and masks, once.
+
+    `folder`/clips has name.png, name.txt and name.keypoints.json; `folder`/masks covers of face and
+    hair.
+    """
     if (folder / "clips" / f"{len(portraits) - 1:05}.txt").is_file():
         return
     captions = captions or [portrait.caption for portrait in portraits]
@@ -84,6 +89,9 @@ def write_portraits(
         grey = np.repeat((cover * 255).round().astype(np.uint8)[..., None], 3, axis=-1)
         write_image(folder / "clips" / f"{index:05}.png", torch.from_numpy(drawn.picture))
         write_image(folder / "masks" / f"{index:05}.png", torch.from_numpy(grey))
+        places = {"size": [SIDE, SIDE], "faces": [{"points": drawn.keypoints.tolist()}]}
+        with replacing(folder / "clips" / f"{index:05}.keypoints.json") as draft:
+            draft.write_text(json.dumps(places) + "\n", encoding="utf-8")
         with replacing(folder / "clips" / f"{index:05}.txt") as draft:
             draft.write_text(f"{caption}\n", encoding="utf-8")
 
