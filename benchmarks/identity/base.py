@@ -41,7 +41,10 @@ def make_config(out: Path, steps: int = STEPS) -> Config:
 
 
 def make_base(out: Path, steps: int = STEPS) -> Path:
-    """Draw the corpus, train, and give the folder that `model.source` may name."""
+    """Draw the corpus, train, and give the folder that `model.source` may name, once."""
+    done = out / "base" / "model"
+    if done.is_dir():
+        return done
     write_portraits(out / "corpus", list_corpus())
     model = train(make_config(out, steps)).model
     assert model is not None
