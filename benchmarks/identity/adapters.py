@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.identity.people import Portrait, list_corpus
+from benchmarks.identity.people import VIEWS, Portrait, list_corpus
 from benchmarks.identity.reading import embed_pictures, lay_pixels
 from jaxtyping import Float
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,6 +18,7 @@ from frisket.adapters.image.adapter import ImageAdapter as ImageAdapterModule
 from frisket.adapters.image.attention import number_attentions
 from frisket.adapters.image.files import read_image_adapter, write_image_adapter
 from frisket.adapters.image.projections import FaceProjection
+from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, Parts, Source
 from frisket.inference.methods.identity.image_attention import (
     Attend,
@@ -77,6 +79,17 @@ def make_lesson(parts: Parts, portraits: Sequence[Portrait], views: int) -> Less
     )
 
 
+def load_lesson(path: Path, parts: Parts) -> Lesson:
+    """The whole corpus' lesson, made once and kept in a file: the base is no part of it."""
+    if path.is_file():
+        return Lesson(**load_file(path), views=VIEWS)
+    lesson = make_lesson(parts, list_corpus(), VIEWS)
+    tensors = {name: getattr(lesson, name) for name in ("latents", "texts", "units", "weights")}
+    with replacing(path) as draft:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft)
+    return lesson
+
+
 def place_projections(model: Any, adapter: ImageAdapterModule) -> dict[str, dict[str, Any]]:
     """Keys and values by the layer's name, from those by public number."""
     numbers = number_attentions(model.attn_processors)
@@ -100,7 +113,7 @@ def train_adapter(path: Path, parts: Parts, seed: int, steps: int = STEPS) -> No
     if path.is_file():
         return
     model: Any = parts.denoiser
-    lesson = make_lesson(parts, list_corpus(), 4)
+    lesson = load_lesson(path.with_name("lesson.safetensors"), parts)
     torch.manual_seed(seed)
     adapter = ImageAdapterModule.start_for_model("faceid", FaceProjection(64, 64), model)
     adapter.requires_grad_(True)
@@ -128,7 +141,6 @@ def train_adapter(path: Path, parts: Parts, seed: int, steps: int = STEPS) -> No
         optimizer.step()
         if (step + 1) % 100 == 0:
             print(f"adapter {seed}: {step + 1} loss {loss.item():.4f}", flush=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_image_adapter(path, adapter.to_file())
 
 
