@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ MAPS = {"power": ScalePower(), "mask": ScheduledMask()}
 REGIONS = ("base", "everywhere", "masked", "strict")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Bench:
     """What every row needs: the folder, the base's parts and the reader of pictures."""
 
@@ -117,6 +117,12 @@ def run_guidance(bench: Bench, seed: int, first: float, second: float, maps: str
     return run_cell(bench.out, "guidance", name, seed, (), work)
 
 
+@cache
+def sample_base(bench: Bench, seed: int) -> tuple[Scores, Pictures]:
+    """What the base makes of a seed's asks without any face."""
+    return measure_row(bench, list_asks(seed, HELD_OUT), None)
+
+
 def run_region(bench: Bench, seed: int, kind: str) -> Cell:
     """The adapter at 1 everywhere, masked at the attention, or strictly; or not at all."""
     asks = list_asks(seed, HELD_OUT)
@@ -131,8 +137,9 @@ def run_region(bench: Bench, seed: int, kind: str) -> Cell:
             "masked": attention,
             "strict": StrictConfinement(bench.parts.denoiser, attention, mask),
         }
-        scores, pictures = measure_row(bench, asks, methods[kind])
-        _, before = measure_row(bench, asks, None)
+        _, before = sample_base(bench, seed)
+        method = methods[kind]
+        scores, pictures = measure_row(bench, asks, method) if method else sample_base(bench, seed)
         return {**scores, **measure_change(pictures, before, region)}, pictures
 
     return run_cell(bench.out, "region", kind, seed, (), work)
@@ -164,10 +171,13 @@ def list_jobs(bench: Bench, seeds: Sequence[int]) -> list[Job]:
     if 0 in seeds:
         jobs += [("tools", kind, 0, partial(run_tools, bench, kind)) for kind in ("exact", "read")]
     for seed in seeds:
-        for rescaled, part in ((False, "scale"), (True, "rescaled")):
-            for scale in SCALES:
-                work = partial(run_scale, bench, seed, scale, rescaled=rescaled)
-                jobs.append((part, f"{scale:g}", seed, work))
+        for scale in SCALES:
+            work = partial(run_scale, bench, seed, scale, rescaled=False)
+            jobs.append(("scale", f"{scale:g}", seed, work))
+        jobs += [("region", kind, seed, partial(run_region, bench, seed, kind)) for kind in REGIONS]
+        for scale in SCALES[1:]:  # at 0 nothing is rescaled
+            work = partial(run_scale, bench, seed, scale, rescaled=True)
+            jobs.append(("rescaled", f"{scale:g}", seed, work))
         for first in STRENGTHS:
             for second in STRENGTHS:
                 work = partial(run_guidance, bench, seed, first, second)
@@ -175,5 +185,4 @@ def list_jobs(bench: Bench, seeds: Sequence[int]) -> list[Job]:
         for maps in MAPS:
             work = partial(run_guidance, bench, seed, 3.0, 3.0, maps)
             jobs.append(("guidance", f"3-3-{maps}", seed, work))
-        jobs += [("region", kind, seed, partial(run_region, bench, seed, kind)) for kind in REGIONS]
     return jobs

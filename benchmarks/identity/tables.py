@@ -24,7 +24,7 @@ PARTS: Mapping[str, tuple[str, str, Sequence[str], Sequence[str]]] = {
         ("points", *PLAIN),
     ),
     "scale": ("Identity against text over the adapter's scale", "scale", _LEVELS, PLAIN),
-    "rescaled": ("UniID's rescaling at the same scales", "scale", _LEVELS, PLAIN),
+    "rescaled": ("UniID's rescaling at the same scales", "scale", _LEVELS[1:], PLAIN),
     "guidance": (
         "FastFace in four steps: identity strength, text strength, and maps changed",
         "a-b",
