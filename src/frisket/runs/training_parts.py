@@ -27,9 +27,9 @@ from frisket.runs.card import shift_of, variant_of
 from frisket.runs.concepts.balance import add_concepts
 from frisket.runs.concepts.terms import terms_of
 from frisket.runs.epochs import rates_of
+from frisket.runs.faces.watching import make_watch
 from frisket.runs.image_adapters.setup import attach_image_adapter
 from frisket.runs.image_adapters.showing import ShownReferences
-from frisket.runs.faces.watching import make_watch
 from frisket.runs.methods.patch_masking import make_masking
 from frisket.runs.methods.token_routing import make_routing
 from frisket.runs.refusals import optimizer_of

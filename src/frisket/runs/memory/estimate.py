@@ -22,8 +22,8 @@ from frisket.families.blocks import blocks_of, plain_tensors
 from frisket.families.experts import experts_of
 from frisket.families.whole_model import open_weights
 from frisket.losses.base import BASE, EMA, Step
-from frisket.runs.image_adapters.setup import attach_image_adapter, rehearse_rows
 from frisket.runs.faces.decoding_memory import measure_decoding
+from frisket.runs.image_adapters.setup import attach_image_adapter, rehearse_rows
 from frisket.runs.memory.conditioning_shapes import CAPTION, Unpredictable, build_conditioning
 from frisket.runs.memory.routed_step import RoutedStep, build_routed_step
 from frisket.runs.refusals import terms_of
