@@ -276,7 +276,7 @@ def test_in_half_precision_it_does_the_same_and_nothing_is_nothing(
                 else scene.build_method(plugin, family, parts, file, encoder=encoder, scale=scale)
             )
             with record_first(denoiser) as outputs:
-                scene.draw_clips(family, parts, [spec], method)  # type: ignore[arg-type]
+                scene.draw_clips(family, parts, [spec], method)
             predictions.append(outputs[0].double())
         assert torch.equal(predictions[0], predictions[1])
         changes.append(predictions[2] - predictions[0])
