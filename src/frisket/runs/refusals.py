@@ -14,6 +14,7 @@ from frisket.runs.concepts.refusals import check_attention, check_concepts
 from frisket.runs.concepts.terms import terms_of
 from frisket.runs.methods.token_routing import check_routing
 from frisket.runs.prepare import check_device
+from frisket.runs.sampling.preview_faces import check_preview_faces
 from frisket.training import optim, optim_probe
 from frisket.training.memory import plan as memory_plan
 from frisket.training.memory.offload import check_depth
@@ -106,6 +107,10 @@ def _trackers(config: Config) -> None:
     check_trackers(config.run.trackers)
 
 
+def _check_preview_faces(config: Config) -> None:
+    check_preview_faces(config.preview.identity)
+
+
 CHECKS: tuple[ConfigCheck, ...] = (
     check_device,
     _terms,
@@ -117,4 +122,5 @@ CHECKS: tuple[ConfigCheck, ...] = (
     check_routing,
     _optimizer,
     _trackers,
+    _check_preview_faces,
 )
