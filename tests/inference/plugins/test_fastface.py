@@ -74,16 +74,14 @@ def test_one_strength_for_both_is_plain_guidance_on_every_family(
     spec = scene.make_spec(family, variant, guidance=3.0)
     plain = sample(scenery, spec, scene.build_method("faceid", family, parts, path))
     hooks, bare = count_hooks(parts.denoiser), sample(scenery, spec)  # type: ignore[arg-type]
-    assert torch.equal(
-        sample(scenery, spec, build(scenery, {}, a=(3.0,), b=(3.0,), **PLAIN)), plain
-    )
+    assert torch.equal(sample(scenery, spec, build(scenery, {}, a=3.0, b=(3.0,), **PLAIN)), plain)
     # Another number than the pipeline's has its own effect, and the pipeline's has none.
     other = scene.make_spec(family, variant, guidance=2.0)
     by_two = sample(scenery, other, scene.build_method("faceid", family, parts, path))
-    two = build(scenery, {}, a=(2.0,), b=(2.0,), **PLAIN)
+    two = build(scenery, {}, a=2.0, b=2.0, **PLAIN)
     torch.testing.assert_close(sample(scenery, spec, two), by_two, rtol=0, atol=3e-6)
     apart = [
-        sample(scenery, spec, build(scenery, {}, guidance=kind, a=(1.0,), b=(4.0,), maps=maps))
+        sample(scenery, spec, build(scenery, {}, guidance=kind, a=1.0, b=4.0, maps=maps))
         for kind, maps in (("identity", "power"), ("text", "mask"), ("apart", "none"))
     ]
     assert all(torch.isfinite(clip).all() for clip in apart)
@@ -100,7 +98,7 @@ def test_two_experts_have_a_strength_of_the_pipelines_each(
     scenery = build_scene(tmp_path, "wan", variant)
     family, parts, path = scenery
     spec = scene.make_spec(family, variant, steps=3, guidance=4.0)
-    guided = sample(scenery, spec, build(scenery, {}, a=(4.0,), b=(4.0,), **PLAIN))
+    guided = sample(scenery, spec, build(scenery, {}, a=4.0, b=4.0, **PLAIN))
     plain = scene.build_method("faceid", family, parts, path)
     unlike = sample(scenery, spec, plain)
     monkeypatch.setitem(wan_family.LOW_GUIDANCE, variant, 1.0)
@@ -167,7 +165,7 @@ def test_beside_a_strict_person_it_is_what_plain_guidance_is(
     strict = {**person, "masks": {size: left}, "strict": True}
     other = scene.build_method("faceid", family, parts, path, **strict)  # type: ignore[arg-type]
     plain = scene.build_method("faceid", family, parts, path)
-    guided = build(scenery, {}, a=(3.0,), b=(3.0,), **PLAIN)
+    guided = build(scenery, {}, a=3.0, b=(3.0,), **PLAIN)
     both = sample(scenery, spec, Nested([other, guided]))
     assert torch.equal(both, sample(scenery, spec, Nested([other, plain])))
     assert not torch.equal(both, sample(scenery, spec, plain))
