@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.inference.freefuse.test_families import count_hooks
 from tests.inference.plugins import scene
 from torch import Tensor
@@ -18,6 +20,7 @@ from frisket.families.models.wan import family as wan_family
 from frisket.inference.methods.base import Method
 from frisket.inference.methods.identity.decoupled import read_call
 from frisket.inference.methods.identity.fastface.reading import FastFaceOptions
+from frisket.inference.methods.identity.guidance import differ_from_plain, guide_decoupled
 from frisket.inference.methods.plugin import METHODS, MethodUnusable
 from frisket.inference.sample_specs import SampleSpec
 
@@ -134,6 +137,26 @@ def test_without_scale_or_mask_it_is_the_base_and_outside_a_strict_mask_too(unet
     columns = bare_side.shape[-1] // 2
     assert torch.equal(strict_side[..., :columns], bare_side[..., :columns])
     assert not torch.equal(strict_side[..., columns:], bare_side[..., columns:])
+
+
+WEIGHTS = st.floats(-4, 8, allow_nan=False)
+
+
+@given(WEIGHTS, WEIGHTS, st.floats(1.5, 9), st.sampled_from(["identity", "text"]))
+def test_what_is_added_to_plain_guidance_is_the_rest_of_it(
+    first: float, second: float, strength: float, kind: Any
+) -> None:
+    negative, middle, full = (scene.draw(f"side {n}", (2, 3, 4)).double() for n in range(3))
+    weights = {"first": first, "second": second}
+    guided = guide_decoupled(negative, middle, full, **weights, kind=kind)
+    more = differ_from_plain(negative, middle, full, **weights, strength=strength)
+    plain = negative + strength * (full - negative)
+    torch.testing.assert_close(plain + more, guided, rtol=1e-9, atol=1e-9)
+    # What the pipeline makes of the negative side that it is given.
+    solved = negative + more / (1 - strength)
+    torch.testing.assert_close(solved + strength * (full - solved), guided, rtol=1e-9, atol=1e-9)
+    if first == second == strength:
+        assert torch.equal(solved, negative)
 
 
 @dataclass
