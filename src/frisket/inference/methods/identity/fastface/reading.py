@@ -28,7 +28,7 @@ Course = Literal["constant", "linear", "cosine", "cap", "power cosine"]
 
 @dataclass(frozen=True, slots=True)
 class FastFaceOptions:
-    """FastFace's own; the numbers are the authors' strong style for four steps.
+    """FastFace's own; the numbers are the authors' strong style for four steps (at a scale of 0.8).
 
     `a` is the identity's strength and `b` the text's: one number, or one a step; both times a
     course of the noise level (`a_course`, `b_course`; "power cosine" takes `power`; `inverse` turns
