@@ -33,7 +33,7 @@ class Scene:
         if not path.exists():
             scene.write_file(
                 self.folder,
-                scene.build_file(kind, self.family, self.parts.denoiser),  # type: ignore[arg-type]
+                scene.build_file(kind, self.family, self.parts.denoiser),
             )
         if not (self.folder / "clip").exists():
             scene.write_encoder(self.folder)
@@ -95,8 +95,9 @@ def record_first(module: Any) -> Iterator[list[Tensor]]:
 
 @pytest.mark.parametrize("kind", ["plus", "faceid"])
 def test_nothing_is_the_bare_model_and_a_method_leaves_no_trace(unet: Scene, kind: str) -> None:
-    hooks = count_hooks(unet.parts.denoiser)  # type: ignore[arg-type]
-    weights = {key: value.clone() for key, value in unet.parts.denoiser.state_dict().items()}  # type: ignore[union-attr]
+    denoiser: Any = unet.parts.denoiser
+    hooks = count_hooks(denoiser)
+    weights = {key: value.clone() for key, value in denoiser.state_dict().items()}
     for nothing in ({"scale": 0.0}, {"masks": unet.lay_mask(0, 0)}):
         for strict in (False, "masks" in nothing):
             method = unet.build(kind, strict=strict, **nothing)
@@ -106,8 +107,8 @@ def test_nothing_is_the_bare_model_and_a_method_leaves_no_trace(unet: Scene, kin
     assert not torch.equal(moved, unet.bare)
     assert torch.equal(unet.sample(method), moved)
     assert torch.equal(unet.sample(), unet.bare)
-    assert count_hooks(unet.parts.denoiser) == hooks  # type: ignore[arg-type]
-    for key, value in unet.parts.denoiser.state_dict().items():  # type: ignore[union-attr]
+    assert count_hooks(denoiser) == hooks
+    for key, value in denoiser.state_dict().items():
         assert torch.equal(value, weights[key]), key
     ones = {"masks": unet.lay_mask(1, 1)}
     for strict in (False, True):
@@ -158,12 +159,12 @@ def test_two_people_with_masks_of_their_own_are_strictly_apart(unet: Scene) -> N
     def predict(*methods: Method) -> Tensor:
         with ExitStack() as stack:
             method = Together(methods)
-            outputs: list[Tensor] = []
+            outputs: list[list[Tensor]] = []
 
             @contextmanager
             def attach(pipeline: Any, call: Any, specs: Any) -> Iterator[None]:
                 with method.attach(pipeline, call, specs), record_first(denoiser) as kept:
-                    outputs.append(kept)  # type: ignore[arg-type]
+                    outputs.append(kept)
                     yield
 
             later: Any = type("Later", (), {"attach": staticmethod(attach)})
@@ -228,7 +229,7 @@ def test_one_of_ours_runs_on_a_family_without_public_files(
     parts.denoiser = parts.denoiser.bfloat16() if name == "wan" else parts.denoiser  # type: ignore[union-attr]
     spec = scene.make_spec(family, variant)
     (bare,) = scene.draw_clips(family, parts, [spec])
-    file = scene.write_file(tmp_path, scene.build_file(kind, family, parts.denoiser, own=True))  # type: ignore[arg-type]
+    file = scene.write_file(tmp_path, scene.build_file(kind, family, parts.denoiser, own=True))
     plugin = "faceid" if kind in scene.FACES else "ip_adapter"
     size = (spec.frames, spec.height, spec.width)
     cells = family.variants[variant].grid.cells(*size)
@@ -245,3 +246,39 @@ def test_one_of_ours_runs_on_a_family_without_public_files(
     assert not torch.equal(moved, bare)
     (after,) = scene.draw_clips(family, parts, [spec])
     assert torch.equal(after, bare)
+
+
+PUBLIC = [
+    ("stable_diffusion", "sd15", "faceid-plusv2"),
+    ("flux", "dev", "xlabs-flux"),
+    ("sd3", "3.5-large", "instantx-sd3"),
+]
+
+
+@pytest.mark.parametrize(("name", "variant", "kind"), PUBLIC)
+def test_in_half_precision_it_does_the_same_and_nothing_is_nothing(
+    tmp_path: Path, name: str, variant: str, kind: Any
+) -> None:
+    family, parts = scene.load_family(name), scene.build_parts(name, variant)
+    spec = scene.make_spec(family, variant, steps=1)
+    file = scene.write_file(tmp_path, scene.build_file(kind, family, parts.denoiser))
+    encoder = scene.write_encoder(tmp_path, "siglip" if name == "sd3" else "clip")
+    plugin = "faceid" if kind in scene.FACES else "ip_adapter"
+    denoiser, changes = parts.denoiser, []
+    assert denoiser is not None
+    for dtype in (torch.float32, torch.bfloat16):
+        for part in (denoiser, parts.vae):
+            part.to(dtype)  # type: ignore[union-attr]
+        predictions = []
+        for scale in (None, 0.0, 1.0):
+            method = (
+                scale
+                if scale is None
+                else scene.build_method(plugin, family, parts, file, encoder=encoder, scale=scale)
+            )
+            with record_first(denoiser) as outputs:
+                scene.draw_clips(family, parts, [spec], method)  # type: ignore[arg-type]
+            predictions.append(outputs[0].double())
+        assert torch.equal(predictions[0], predictions[1])
+        changes.append(predictions[2] - predictions[0])
+    assert (changes[1] - changes[0]).norm() < 0.2 * changes[0].norm()

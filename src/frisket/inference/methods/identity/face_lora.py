@@ -75,7 +75,7 @@ class FaceLora:
                     )
                     stack.callback(handle.remove)
                 if mask is not None:
-                    self._confine(stack, name, attention, mask)
+                    self._confine_layer(stack, name, attention, mask)
             yield
 
     def _add(
@@ -90,7 +90,7 @@ class FaceLora:
             return None
         return output + self.scale * factors.update(args[0])
 
-    def _confine(
+    def _confine_layer(
         self, stack: ExitStack, name: str, attention: ImageAttention, mask: Tensor
     ) -> None:
         picture = name.split(PICTURE, maxsplit=1)[0]
@@ -163,10 +163,10 @@ def build_face_lora(
 
 
 def _check_fit(source: str, key: str, factors: LowRank, projection: Any) -> None:
-    here = (projection.out_features, projection.in_features)
-    if (len(factors.up), factors.down.shape[1]) != here:
+    sizes = (projection.out_features, projection.in_features)
+    if (len(factors.up), factors.down.shape[1]) != sizes:
         raise MethodUnusable(
             f"{source}: {key} is for a layer of {factors.down.shape[1]} inputs and"
-            f" {len(factors.up)} outputs, this model's has {here[1]} and {here[0]}: it was made for"
-            " another model"
+            f" {len(factors.up)} outputs, this model's has {sizes[1]} and {sizes[0]}: it was made"
+            " for another model"
         )

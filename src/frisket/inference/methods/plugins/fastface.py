@@ -28,5 +28,6 @@ METHOD = MethodPlugin(
     refuse=refuse_single_side,
     read=read_fastface,
     options=FastFaceOptions,
+    guides=True,
     encoder="for the plus files: the folder of CLIP ViT-H (h94/IP-Adapter models/image_encoder)",
 )

@@ -24,6 +24,7 @@ METHOD = MethodPlugin(
     refuse=refuse_others,
     read=read_uniid,
     options=UniIdOptions,
+    changes_text=True,
     encoder="an iResNet-100 of arcface_torch (backbone.pth), the one the branches were trained on",
     trains="either branch, by itself",
 )
