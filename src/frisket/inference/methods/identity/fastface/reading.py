@@ -1,11 +1,12 @@
 """Reads what FastFace needs: a FaceID file, and the options of its guidance and its maps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from frisket.adapters.image.layouts import ImageAdapterKind
 from frisket.families.base import Family, Parts
-from frisket.inference.methods.identity.adapter_layers import number_tiny_layers, refuse_places
+from frisket.inference.methods.identity.adapter_layers import refuse_places
 from frisket.inference.methods.identity.attention_maps import (
     ChangedAttention,
     MapChange,
@@ -17,17 +18,17 @@ from frisket.inference.methods.identity.guidance import GuidanceKind, Strength
 from frisket.inference.methods.identity.image_attention import Attend, attend_plainly
 from frisket.inference.methods.identity.reference_method import ReadImageAdapter, read_request
 from frisket.inference.methods.identity.reference_tokens import Several
+from frisket.inference.methods.identity.unets import has_unet
 from frisket.inference.methods.plugin import MethodRequest, MethodUnusable
 
 KINDS: tuple[ImageAdapterKind, ...] = ("faceid", "faceid-plus", "faceid-plusv2")
-UNET_START = 1  # public files count a UNet's attention layers from its first self-attention, 0
 SharpMaps = Literal["none", "power", "mask"]
 Course = Literal["constant", "linear", "cosine", "cap", "power cosine"]
 
 
 @dataclass(frozen=True, slots=True)
 class FastFaceOptions:
-    """FastFace's own; the numbers are the authors' strong style for four steps.
+    """FastFace's own; the numbers are the authors' strong style for four steps (at a scale of 0.8).
 
     `a` is the identity's strength and `b` the text's: one number, or one a step; both times a
     course of the noise level (`a_course`, `b_course`; "power cosine" takes `power`; `inverse` turns
@@ -44,8 +45,8 @@ class FastFaceOptions:
     faces become, CLIP's part in plusv2, and the strength of the file's LoRA (theirs is 0.6 to 1).
     """
 
-    a: tuple[float, ...] = (1.0, 1.5, 1.5, 1.0)
-    b: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
+    a: float | tuple[float, ...] = (1.0, 1.5, 1.5, 1.0)
+    b: float | tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
     a_course: Course = "constant"
     b_course: Course = "constant"
     power: float = 1.0
@@ -65,7 +66,7 @@ class FastFaceOptions:
     def __post_init__(self) -> None:
         """MethodUnusable for numbers that mean nothing together, naming both."""
         for name in ("a", "b"):
-            values, course = getattr(self, name), getattr(self, f"{name}_course")
+            values, course = self._list_values(name), getattr(self, f"{name}_course")
             if not values:
                 raise MethodUnusable(f"{name} is empty: give one strength, or one a step")
             if len(values) > 1 and course != "constant":
@@ -102,8 +103,12 @@ class FastFaceOptions:
             parts=("down_blocks", "up_blocks") if unet else ("",),
         )
 
+    def _list_values(self, name: str) -> tuple[float, ...]:
+        values = getattr(self, name)
+        return tuple(values) if isinstance(values, Sequence) else (values,)
+
     def _make_strength(self, name: str) -> Strength:
-        values, course = getattr(self, name), getattr(self, f"{name}_course")
+        values, course = self._list_values(name), getattr(self, f"{name}_course")
         if len(values) > 1:
             return Strength(values=values)
         is_power = course == "power cosine"
@@ -139,9 +144,7 @@ class ReadFastFace:
     def build(self, family: Family, parts: Parts) -> FastFace:
         """The method; MethodUnusable where the denoiser's layers are not the file's."""
         face = self.face.build(family, parts)
-        card = family.variants[parts.variant]
-        numbers = number_tiny_layers(family, card.like or parts.variant)
-        attend = self.options.make_attend(unet=min(numbers) == UNET_START)
+        attend = self.options.make_attend(unet=has_unet(family, parts.variant))
         return FastFace(family, face, attend, self.options.list_strengths())
 
 
