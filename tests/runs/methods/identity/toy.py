@@ -145,7 +145,7 @@ GUIDING = replace(METHOD, guides=True, changes_text=True)
 PIXELS = replace(METHOD, reads="picture")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DrawnFaces:
     """Knows the faces of pictures by their pixels, from faces.json."""
 
