@@ -97,7 +97,7 @@ class EvaluateRequest(Section):
     features: Path | None = None
     """Folder of a CLIP, SigLIP or DINO model."""
     faces: Path | None = None
-    """Folder of an InsightFace pack: is it the same face?"""
+    """Folder of a face detector and recogniser (OpenCV's, an InsightFace pack): the same face?"""
     phrases: Annotated[tuple[str, ...], option("--phrase", metavar="REGION=PHRASE")] = ()
     """What captions call a region: how well attention fits it; by default those of [regions]."""
     no_samples: bool = False

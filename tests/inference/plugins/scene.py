@@ -85,9 +85,10 @@ PROJECTIONS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def build_file(
-    kind: ImageAdapterKind, family: Family, denoiser: nn.Module, *, own: bool = False
+    kind: ImageAdapterKind, family: Family, denoiser: nn.Module | None, *, own: bool = False
 ) -> ImageAdapterFile:
     """Random weights for a model's layers, strong enough to be seen; FaceID's with a LoRA."""
+    assert denoiser is not None
     width, layers = get_width(denoiser), {}
     places = list_places(family, denoiser)
     for number, name in number_layers(family, denoiser).items():
@@ -168,7 +169,7 @@ def make_reference(seed: int = 0) -> ReferencePicture:
 
 def make_spec(family: Family, variant: str, **changes: Any) -> SampleSpec:
     card = family.variants[variant]
-    side, frames = 2 * card.grid.step, 1 + card.grid.temporal if card.video else 1
+    side, frames = card.grid.step, 1 + card.grid.temporal if card.video else 1
     sizes: dict[str, Any] = {
         "height": side, "width": 2 * side, "frames": frames, "steps": 2, "guidance": 3.0,
     }  # fmt: skip

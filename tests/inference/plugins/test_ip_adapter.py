@@ -38,15 +38,14 @@ class StockAdapter:
     ) -> Iterator[None]:
         kwargs = call()
         self.clip = list(pipeline(**kwargs, **self.load(pipeline)).images[:, None])
-        raise Sampled
+        if self.clip:
+            raise Sampled
         yield
 
 
 def load_unet(path: Path) -> Callable[[Any], dict[str, Any]]:
     kind, reference = read_image_adapter(path).kind, scene.make_reference()
     encoder: Any = scene.build_encoder()
-    assert reference.face is not None
-    assert reference.keypoints is not None
 
     def load(pipeline: Any) -> dict[str, Any]:
         processor = CLIPImageProcessorPil(size=scene.SIDE, crop_size=scene.SIDE)
@@ -57,6 +56,8 @@ def load_unet(path: Path) -> Callable[[Any], dict[str, Any]]:
         pipeline.set_ip_adapter_scale(SCALE)
         if kind not in scene.FACES:
             return {"ip_adapter_image": Image.fromarray(reference.frame.numpy())}
+        assert reference.face is not None
+        assert reference.keypoints is not None
         face = reference.face.unit[None]
         if kind != "faceid":
             crop = align_frame(reference.frame, reference.keypoints)

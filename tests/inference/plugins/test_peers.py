@@ -44,7 +44,7 @@ def test_a_unet_predicts_what_the_authors_processors_predict(name: str) -> None:
             attention.attach_branches(lambda _: RowOwners(torch.arange(2), (True, True)))
         )
         if lora is not None:
-            stack.enter_context(lora.attach())
+            stack.enter_context(lora.attach(attention))
         given = predict()
     assert (given - bare).abs().max() > 0.01
     torch.testing.assert_close(given, PEERS[name], rtol=0, atol=1e-5)

@@ -1,11 +1,16 @@
 """An image adapter as modules: what is trained, and what goes back into the public layout."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 from frisket.adapters.image.attention import KeyValues, make_key_values
 from frisket.adapters.image.layouts import ImageAdapterFile, ImageAdapterKind, recognise
+from frisket.adapters.targets import unwrap_model
+
+NAME = "frisket_image_adapter"  # of the module in a denoiser that it was put on
 
 
 class ImageAdapter(nn.Module):
@@ -13,8 +18,11 @@ class ImageAdapter(nn.Module):
 
     The names of its parameters are those of a public `.safetensors`: `image_proj.*` and
     `ip_adapter.{number}.to_k_ip.weight`. FaceID's LoRA is carried along, not trained here. `family`
-    is that of an adapter of ours, empty for a public layout.
+    is that of an adapter of ours, empty for a public layout. While `is_silent`, a model that it was
+    put on is to be the base (`frisket.adapters.attach.frozen`).
     """
+
+    is_silent: bool = False
 
     def __init__(
         self,
@@ -51,3 +59,36 @@ class ImageAdapter(nn.Module):
         layers = {**self.ip_adapter.state_dict(), **self.loras}
         layers = {key: value.clone() for key, value in layers.items()}
         return recognise(projection, layers, kind=self.kind, family=self.family)
+
+
+def install_adapter(denoiser: nn.Module, adapter: ImageAdapter) -> None:
+    """Make an adapter a part of a frozen denoiser: in float32, on its device, to be trained.
+
+    Nothing is computed by it yet. ValueError where one is there already.
+    """
+    model = unwrap_model(denoiser)
+    if find_image_adapter(model) is not None:
+        raise ValueError("the denoiser has an image adapter already")
+    model.requires_grad_(False)
+    adapter.to(next(model.parameters()).device, torch.float32).requires_grad_(True)
+    model.add_module(NAME, adapter)
+
+
+@contextmanager
+def silence_pictures(model: nn.Module) -> Iterator[None]:
+    """Inside, image adapters that were put on a model (or on parts of it) add nothing."""
+    adapters = [module for module in model.modules() if isinstance(module, ImageAdapter)]
+    before = [adapter.is_silent for adapter in adapters]
+    try:
+        for adapter in adapters:
+            adapter.is_silent = True
+        yield
+    finally:
+        for adapter, is_silent in zip(adapters, before, strict=True):
+            adapter.is_silent = is_silent
+
+
+def find_image_adapter(denoiser: nn.Module) -> ImageAdapter | None:
+    """The adapter that was put on a denoiser, None where there is none."""
+    adapter = getattr(unwrap_model(denoiser), NAME, None)
+    return adapter if isinstance(adapter, ImageAdapter) else None

@@ -63,13 +63,15 @@ def read_image_adapter(path: Path, kind: ImageAdapterKind | None = None) -> Imag
         raise AdapterMismatch(f"{path}: {error}") from error
 
 
-def write_image_adapter(path: Path, adapter: ImageAdapterFile) -> None:
+def write_image_adapter(
+    path: Path, adapter: ImageAdapterFile, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write an adapter in its public layout, atomically; CannotWrite leaves what was there.
 
     The suffix decides: `.safetensors`, `.bin`, or none for the folder of a UniID branch. Tensors go
     as they are, in their dtype. A `.bin` of FaceID-Plus version 2 needs "plusv2" in its name, as
     nothing else tells its readers, and one of ours (`family`) cannot be one; AdapterMismatch
-    otherwise. ValueError for another suffix.
+    otherwise. ValueError for another suffix. `metadata` are further entries of a `.safetensors`.
     """
     path = Path(path)
     if adapter.kind in ("uniid-text", "uniid-adapter"):
@@ -80,7 +82,7 @@ def write_image_adapter(path: Path, adapter: ImageAdapterFile) -> None:
         flat = {f"{PROJECTION}.{key}": value for key, value in adapter.projection.items()}
         flat |= {f"{LAYERS}.{key}": value for key, value in layers.items()}
         family = {FAMILY: adapter.family} if adapter.family else {}
-        files.write(path, make_plain(flat), {RECORD: adapter.kind, **family})
+        files.write(path, make_plain(flat), {**(metadata or {}), RECORD: adapter.kind, **family})
     elif path.suffix == ".bin":
         if adapter.shortcut and not any(word in path.name.lower() for word in SECOND):
             raise AdapterMismatch(

@@ -20,6 +20,7 @@ from frisket.inference.methods.identity.decoupled import DecoupledGuidance
 from frisket.inference.methods.identity.guidance import Strength
 from frisket.inference.methods.identity.image_attention import RowOwners
 from frisket.inference.methods.identity.instantid.control import FaceControl, ResidualSource
+from frisket.inference.methods.identity.instantid.loading import place_modules, share_modules
 from frisket.inference.methods.identity.instantid.method import (
     InstantIdMethod,
     InstantIdStrength,
@@ -30,7 +31,7 @@ from frisket.inference.methods.plugin import METHODS, MethodRequest, MethodUnusa
 from frisket.inference.sample_specs import SampleSpec, build_spec
 
 PLUGIN = METHODS.load("instantid")
-QUICK = {"height": 32, "width": 64, "steps": 2}
+QUICK: dict[str, Any] = {"height": 32, "width": 64, "steps": 2}
 GRID = (1, 4, 8)  # cells of that
 
 
@@ -145,7 +146,7 @@ def test_residuals_of_several_add_up_and_the_unet_is_itself_again() -> None:
 def test_nothing_is_the_bare_model_and_it_is_left_bare(folder: Path, tmp_path: Path) -> None:
     unet: Any = scene.build_parts().denoiser
     hooks, processors = count_hooks(unet), dict(unet.attn_processors)
-    specs = scene.make_specs(2, **QUICK)
+    specs = scene.make_specs(1, **QUICK)
     bare = scene.sample_pictures(specs=specs)
     moved = scene.sample_pictures(build_method(folder), specs)
     assert not torch.allclose(moved, bare, atol=0.01)
@@ -287,6 +288,16 @@ def test_it_runs_on_every_unet_and_in_half_precision(
         assert not torch.allclose(pictures[0], pictures[1], atol=0.01)
 
 
+def test_people_share_the_files_until_they_are_rounded(folder: Path) -> None:
+    first, second = share_modules(folder), share_modules(folder)
+    assert first is second
+    place_modules(first, torch.zeros((), dtype=torch.bfloat16))
+    fresh = share_modules(folder)
+    assert fresh is not first
+    state = scene.build_modules().state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in fresh.state_dict().items())
+
+
 def test_what_cannot_be_is_refused_before_a_denoiser_is_there(folder: Path) -> None:
     family = scene.load_family()
     for name, variant, runs in (
@@ -311,7 +322,7 @@ def test_what_cannot_be_is_refused_before_a_denoiser_is_there(folder: Path) -> N
         ),
     ):
         with pytest.raises(error, match=words):
-            PLUGIN.read(replace(request, **change), family, "sdxl")  # type: ignore[arg-type]
+            PLUGIN.read(replace(request, **change), family, "sdxl")
     with pytest.raises(MethodUnusable, match="no UNet"):
         PLUGIN.read(request, FAMILIES.load("flux"), "dev")
 

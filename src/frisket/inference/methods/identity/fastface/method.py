@@ -61,7 +61,7 @@ class FastFace:
                 yield
                 return
             if face.lora is not None:
-                stack.enter_context(face.lora.attach(mask))
+                stack.enter_context(face.lora.attach(attention, mask))
             stack.enter_context(attention.attach(pipeline, call, specs))
             # What is put on last comes first: the blend is of predictions that are guided.
             if face.strict and mask is not None:

@@ -116,7 +116,7 @@ class FastFaceOptions:
         )
 
 
-def refuse_one_sided(family: Family, variant: str) -> str:
+def refuse_single_side(family: Family, variant: str) -> str:
     """Why FastFace cannot run on a variant; empty where it can."""
     if reason := refuse_places(family, variant):
         return reason
@@ -147,7 +147,7 @@ class ReadFastFace:
 
 def read_fastface(request: MethodRequest, family: Family, variant: str) -> ReadFastFace:
     """Read the file and project the faces; raises what a plugin's `read` raises."""
-    if reason := refuse_one_sided(family, variant):
+    if reason := refuse_single_side(family, variant):
         raise MethodUnusable(reason)
     options = request.options or FastFaceOptions()
     face = read_request(

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
@@ -23,6 +23,7 @@ from frisket.inference.methods.identity.image_attention import (
     find_row_owners,
 )
 from frisket.inference.methods.identity.instantid.control import FaceControl, ResidualSource
+from frisket.inference.methods.identity.instantid.loading import place_modules
 from frisket.inference.methods.identity.instantid.pose import Strokes, draw_pose
 from frisket.inference.methods.identity.residuals import add_residuals
 from frisket.inference.methods.identity.strict import StrictConfinement
@@ -87,12 +88,12 @@ class ReadInstantId:
         if misfit := find_misfit(layers, names, unet) or compare_nets(net, unet):
             raise MethodUnusable(f"these files of InstantID were made for another model: {misfit}")
         weight = unet.conv_in.weight
-        self.modules.to(weight.device, weight.dtype)
+        place_modules(self.modules, weight)
         return InstantIdMethod(
             unet=unet,
+            modules=self.modules,
             places=ImageAttention(tuple(list_places(family, unet).values()), ()),
             layers=token_layers,
-            net=net,
             face=self.face,
             strength=self.strength,
             masks=self.masks,
@@ -111,7 +112,7 @@ class InstantIdMethod:
     unet: UNet2DConditionModel
     places: ImageAttention
     layers: TokenLayers
-    net: ControlNetModel
+    modules: InstantIdModules
     face: PosedFace
     strength: InstantIdStrength
     masks: Mapping[ClipSize, Weights]
@@ -161,7 +162,11 @@ class InstantIdMethod:
         )
         control = self._make_control(specs[0], mask)
         source = ResidualSource(
-            self.net, control, find_owners, lambda: attention.side, steps=specs[0].steps
+            self.modules.identity_net,
+            control,
+            find_owners,
+            lambda: attention.side,
+            steps=specs[0].steps,
         )
         return attention, source
 

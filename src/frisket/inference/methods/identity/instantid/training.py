@@ -21,7 +21,7 @@ from frisket.inference.methods.identity.image_attention import (
 )
 from frisket.inference.methods.identity.instantid.control import FaceControl, ResidualSource
 from frisket.inference.methods.identity.residuals import add_residuals
-from frisket.inference.methods.identity.token_layers import name_layers
+from frisket.inference.methods.identity.token_layers import TokenLayers, name_layers
 from frisket.inference.methods.identity.unets import find_unet
 
 
@@ -44,8 +44,8 @@ class FaceRows:
         masks = counts[0] if self.mask is None else len(self.mask)
         if counts[0] != counts[1] or masks not in (1, counts[0]):
             raise ValueError(
-                f"{counts[0]} embeddings, {counts[1]} pictures of key points, and {masks} masks: one"
-                " of each a row"
+                f"{counts[0]} embeddings, {counts[1]} pictures of key points, and {masks} masks:"
+                " one of each a row"
             )
 
 
@@ -64,6 +64,76 @@ def drop_faces(rows: FaceRows, rate: float, generator: torch.Generator) -> FaceR
     return replace(rows, embeddings=embeddings)
 
 
+@dataclass(eq=False, slots=True)
+class FaceStage:
+    """InstantID on a UNet that trains: `show` says whose faces the next calls are about.
+
+    Made by `set_stage`. What was shown stays until the next `show` or `hide`, so that blocks which
+    are computed again in the backward pass find it.
+    """
+
+    modules: InstantIdModules
+    layers: TokenLayers
+    attention: ImageAttention
+    source: ResidualSource
+
+    def show(self, rows: FaceRows, scale: float = 1.0) -> None:
+        """Calls are of a batch of these rows from here on; gradients reach the modules.
+
+        `scale` 0 is the bare model bit for bit.
+        """
+        tokens, mask = project_rows(self.modules, rows.embeddings), rows.mask
+        layers = self.layers
+        adapter = ImageAdapter(layers.keys, layers.values, tokens, scale=scale, mask=mask)
+        self.attention.adapters = [adapter]
+        self.source.control = FaceControl(tokens, tokens, rows.pictures, scale=scale, mask=mask)
+        self.attention.side = "own"
+
+    def hide(self) -> None:
+        """Calls are the bare model's from here on: a prior, a validation without faces."""
+        self.attention.side = "off"
+
+
+@contextmanager
+def set_stage(
+    family: Family, denoiser: nn.Module, modules: InstantIdModules
+) -> Iterator[FaceStage]:
+    """Inside, `family.predict` knows the faces that the stage shows; none at first.
+
+    The UNet's own parameters are left alone (gradients pass through it). A backward pass that
+    computes blocks again has to end inside. AdapterMismatch where the modules are not for this
+    denoiser; ValueError, in a call, for a batch of another number of rows than are shown.
+    """
+    unet = find_unet(denoiser)
+    if unet is None:
+        kind = type(denoiser).__name__
+        raise AdapterMismatch(f"InstantID trains beside a UNet, and this denoiser is a {kind}")
+    layers = name_layers(modules.adapter.ip_adapter, number_layers(family, unet))
+    net = modules.identity_net
+    nobody = torch.zeros(1, 1, net.config.cross_attention_dim)
+    adapter = ImageAdapter(layers.keys, layers.values, nobody)
+    places = tuple(list_places(family, unet).values())
+    attention = ImageAttention(places, [adapter], side="off")
+
+    def find_owners(call: BranchCall) -> RowOwners:
+        return find_shown_rows(call, len(attention.adapters[0].tokens))
+
+    control = FaceControl(nobody, nobody, torch.zeros(1, 3, 1, 1))
+    source = ResidualSource(net, control, find_owners, lambda: attention.side)
+    with add_residuals(unet, source.compute), attention.attach_branches(find_owners):
+        yield FaceStage(modules, layers, attention, source)
+
+
+def find_shown_rows(call: BranchCall, count: int) -> RowOwners:
+    """Whose the rows of a call are in a batch of `count`; ValueError where they are not as many."""
+    samples = torch.arange(count) if call.samples is None else torch.tensor(call.samples)
+    if len(call.query) != len(samples):
+        raise ValueError(
+            f"the denoiser was called with {len(call.query)} rows for {len(samples)} faces"
+        )
+    return RowOwners(samples, (True,) * len(samples))
+
+
 @contextmanager
 def show_faces(
     family: Family,
@@ -73,33 +143,9 @@ def show_faces(
     *,
     scale: float = 1.0,
 ) -> Iterator[None]:
-    """Inside, `family.predict` of a batch of these rows knows their faces; it can be learned from.
-
-    Gradients reach `modules` alone (the UNet is asked for none, but they pass through it). Where a
-    UNet recomputes its blocks in the backward pass, that has to end inside as well. `scale` 0 is
-    the bare model bit for bit: the prior of a loss. AdapterMismatch where the modules are not for
-    this denoiser; ValueError, in the call, for a batch of another number of rows.
-    """
-    unet = find_unet(denoiser)
-    if unet is None:
-        kind = type(denoiser).__name__
-        raise AdapterMismatch(f"InstantID trains beside a UNet, and this denoiser is a {kind}")
-    layers = name_layers(modules.adapter.ip_adapter, number_layers(family, unet))
-    tokens = project_rows(modules, rows.embeddings)
-
-    def find_owners(call: BranchCall) -> RowOwners:
-        samples = range(len(tokens)) if call.samples is None else call.samples
-        if len(call.query) != len(samples):
-            raise ValueError(
-                f"the denoiser was called with {len(call.query)} rows for {len(samples)} faces"
-            )
-        return RowOwners(torch.tensor(list(samples)), (True,) * len(samples))
-
-    adapter = ImageAdapter(layers.keys, layers.values, tokens, scale=scale, mask=rows.mask)
-    control = FaceControl(tokens, tokens, rows.pictures, scale=scale, mask=rows.mask)
-    attention = ImageAttention(tuple(list_places(family, unet).values()), [adapter])
-    source = ResidualSource(modules.identity_net, control, find_owners)
-    with add_residuals(unet, source.compute), attention.attach_branches(find_owners):
+    """`set_stage` for one batch, which is shown at once."""
+    with set_stage(family, denoiser, modules) as stage:
+        stage.show(rows, scale)
         yield
 
 

@@ -78,9 +78,9 @@ class UniId:
         if self.words is not None:
             scales = [self.scale * scale for scale in self.schedule.list_text_scales()]
             word_adapters = list_word_adapters(self.words, self.layers, text, scales, mask)
-        written = ImageAttention(self.layers, word_adapters)
+        word_attention = ImageAttention(self.layers, word_adapters)
         if self.image is None:
-            return written
+            return word_attention
         adapter = ImageAdapter(
             self.image.keys,
             self.image.values,
@@ -90,4 +90,4 @@ class UniId:
             mask=mask,
             merge=rescale_to_output if self.rescale else None,
         )
-        return LayeredAttention(self.layers, [adapter], before=written)
+        return LayeredAttention(self.layers, [adapter], before=word_attention)

@@ -80,10 +80,10 @@ def _measure_encoder(
 def write_name_norms(folder: Path, norms: Sequence[Float[Tensor, "t"]]) -> Path:
     """Put measured norms beside a checkpoint's branches, for the option `norms = "names"`."""
     place = folder / FILE
-    with replacing(place) as draft, draft.open("w", encoding="utf8") as opened:
-        json.dump({"norms": [values.tolist() for values in norms]}, opened)
-        opened.flush()
-        os.fsync(opened.fileno())
+    with replacing(place) as draft, draft.open("w", encoding="utf8") as stream:
+        json.dump({"norms": [values.tolist() for values in norms]}, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
     return place
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,9 +16,7 @@ from frisket.adapters.image.uniid import UniIdAdapterProjection, UniIdTextProjec
 from frisket.adapters.spec import AdapterMismatch
 from frisket.adapters.targets import unwrap_model
 from frisket.attention.base import AttentionLayer
-from frisket.faces.base import check_norm, check_width
-from frisket.faces.embedders.iresnet import PUBLISHED, IResNetEmbedder
-from frisket.faces.embedders.iresnet import load as load_iresnet
+from frisket.faces.base import EMBEDDERS, AlignedFaces, RawEmbeddings, check_norm, check_width
 from frisket.families.base import Family, Parts
 from frisket.families.experts import first
 from frisket.inference.methods.identity.adapter_layers import (
@@ -33,9 +31,19 @@ from frisket.inference.methods.identity.uniid.name_norms import read_name_norms
 from frisket.inference.methods.identity.uniid.words import FaceWords, NormSource
 from frisket.inference.methods.plugin import MethodRequest, MethodUnusable
 
-Branches = Literal["both", "text", "adapter"]
+BranchChoice = Literal["both", "text", "adapter"]
 FaceMapList = list[Float[Tensor, "b _ _ _"]]
+NETWORK = "iresnet"  # on the shelf of embedders: the kind that the branches are trained on
 UNET_START = 1  # public files count a UNet's attention layers from its first self-attention, 0
+
+
+@runtime_checkable
+class FaceMapEmbedder(Protocol):
+    """An embedder that shows what its stages made of a face, as the iresnet one does."""
+
+    def embed_maps(self, aligned: AlignedFaces) -> tuple[RawEmbeddings, FaceMapList]:
+        """Raw embeddings and the maps of the stages, the finest first."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class UniIdOptions:
     adapter: tuple[float, float] = (0.8, 1.2)
     rescale: bool = True
     norms: NormSource = "prompt"
-    branches: Branches = "both"
+    branches: BranchChoice = "both"
 
     def __post_init__(self) -> None:
         """MethodUnusable for a number of steps that is none."""
@@ -199,7 +207,7 @@ def collect_crops(request: MethodRequest) -> Float[Tensor, "b 3 112 112"]:
     return torch.stack(crops)
 
 
-def read_branches(source: Path, branches: Branches) -> Mapping[str, ImageAdapterFile]:
+def read_branches(source: Path, branches: BranchChoice) -> Mapping[str, ImageAdapterFile]:
     """The branches in a folder by name: of a whole checkpoint, or one branch's own folder.
 
     Raises FileNotFoundError where there is none, or not the one that was asked for, and
@@ -217,13 +225,13 @@ def read_branches(source: Path, branches: Branches) -> Mapping[str, ImageAdapter
             raise AdapterMismatch(f"{names[name]} holds the other branch ({file.kind})")
     if branches == "both":
         return kinds
-    wanted = TEXT if branches == "text" else ADAPTER
-    if wanted not in kinds:
+    branch = TEXT if branches == "text" else ADAPTER
+    if branch not in kinds:
         raise FileNotFoundError(
-            f"branches = {branches!r}, but {source} has no {wanted}/{WEIGHTS}; pangly/UniID on"
+            f"branches = {branches!r}, but {source} has no {branch}/{WEIGHTS}; pangly/UniID on"
             " Hugging Face has both"
         )
-    return {wanted: kinds[wanted]}
+    return {branch: kinds[branch]}
 
 
 def run_network(
@@ -234,12 +242,14 @@ def run_network(
     MethodUnusable where none was given; raises as the iresnet embedder's `load`, and EmbeddingMixup
     where the network knows no face.
     """
+    plugin = EMBEDDERS.load(NETWORK)
     if encoder is None:
         raise MethodUnusable(
             "uniid reads the inside of a recognition network, which no embedding holds: give its"
-            f" weights as the encoder (iResNet-100 for the published branches): {PUBLISHED}"
+            f" weights as the encoder (iResNet-100 for the published branches): {plugin.published}"
         )
-    network: IResNetEmbedder = load_iresnet(str(encoder), "cpu")
+    network = plugin.load(str(encoder), "cpu")
+    assert isinstance(network, FaceMapEmbedder)
     with torch.no_grad():
         embeddings, maps = network.embed_maps(crops)
     check_norm(embeddings, "raw", str(encoder))

@@ -50,8 +50,8 @@ class FaceWords:
                 f"the face's tokens are {self.width} channels wide, the prompt {text.shape[-1]}"
             )
         parts = text.split([tokens.shape[-1] for tokens in self.tokens], dim=-1)
-        laid = [self._scale(index, part, scale) for index, part in enumerate(parts)]
-        return insert_tokens(text, torch.cat(laid, dim=-1))
+        tokens = [self._scale(index, part, scale) for index, part in enumerate(parts)]
+        return insert_tokens(text, torch.cat(tokens, dim=-1))
 
     def _scale(self, index: int, text: Tensor, scale: float) -> Float[Tensor, "b t _"]:
         """The tokens of one encoder for each prompt."""
@@ -59,14 +59,14 @@ class FaceWords:
         if self.norms is None:
             return (scale * tokens).expand(len(text), -1, -1)
         if self.norms == "prompt":
-            there = text[:, 1 : 1 + tokens.shape[1]].float()
-            rows = torch.linalg.vector_norm(there, dim=-1)
+            words = text[:, 1 : 1 + tokens.shape[1]].float()
+            rows = torch.linalg.vector_norm(words, dim=-1)
             return torch.cat([rescale_tokens(tokens, norms, scale) for norms in rows])
         norms = self.norms[index].to(tokens)
         return rescale_tokens(tokens, norms, scale).expand(len(text), -1, -1)
 
 
-def exchange(branch: Float[Tensor, "r n c"], output: Float[Tensor, "r n c"]) -> Tensor:
+def replace_output(branch: Float[Tensor, "r n c"], output: Float[Tensor, "r n c"]) -> Tensor:
     """What makes of a layer's output what it gives for another prompt."""
     return branch - output
 
@@ -91,7 +91,7 @@ def list_word_adapters(
             words.write_into(text, scale),
             scale=tuple(float(scale == other) for other in scales),
             mask=mask,
-            merge=exchange,
+            merge=replace_output,
         )
         for scale in sorted({scale for scale in scales if scale != 0})
     ]
