@@ -1,5 +1,6 @@
 """Reads what FastFace needs: a FaceID file, and the options of its guidance and its maps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,8 +45,8 @@ class FastFaceOptions:
     faces become, CLIP's part in plusv2, and the strength of the file's LoRA (theirs is 0.6 to 1).
     """
 
-    a: tuple[float, ...] = (1.0, 1.5, 1.5, 1.0)
-    b: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
+    a: float | tuple[float, ...] = (1.0, 1.5, 1.5, 1.0)
+    b: float | tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
     a_course: Course = "constant"
     b_course: Course = "constant"
     power: float = 1.0
@@ -65,7 +66,7 @@ class FastFaceOptions:
     def __post_init__(self) -> None:
         """MethodUnusable for numbers that mean nothing together, naming both."""
         for name in ("a", "b"):
-            values, course = getattr(self, name), getattr(self, f"{name}_course")
+            values, course = self._list_values(name), getattr(self, f"{name}_course")
             if not values:
                 raise MethodUnusable(f"{name} is empty: give one strength, or one a step")
             if len(values) > 1 and course != "constant":
@@ -102,8 +103,12 @@ class FastFaceOptions:
             parts=("down_blocks", "up_blocks") if unet else ("",),
         )
 
+    def _list_values(self, name: str) -> tuple[float, ...]:
+        values = getattr(self, name)
+        return tuple(values) if isinstance(values, Sequence) else (values,)
+
     def _make_strength(self, name: str) -> Strength:
-        values, course = getattr(self, name), getattr(self, f"{name}_course")
+        values, course = self._list_values(name), getattr(self, f"{name}_course")
         if len(values) > 1:
             return Strength(values=values)
         is_power = course == "power cosine"
