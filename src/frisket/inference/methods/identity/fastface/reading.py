@@ -41,7 +41,7 @@ class FastFaceOptions:
     background's) or "none"; `moments` below 1 brings that much of the map's moments back (theirs
     with "mask": 0.7); `map_tokens` are those that change.
 
-    `kind`, `several`, `structure` and `lora` are FaceID's: the version of a plus file, what several
+    `kind`, `combination`, `structure` and `lora` are FaceID's: the version of a plus file, what several
     faces become, CLIP's part in plusv2, and the strength of the file's LoRA (theirs is 0.6 to 1).
     """
 
@@ -59,7 +59,7 @@ class FastFaceOptions:
     moments: float = 1.0
     map_tokens: tuple[int, ...] = (0, 1, 2, 3)
     kind: Literal["", "faceid-plus", "faceid-plusv2"] = ""
-    several: Combination = "mean"
+    combination: Combination = "mean"
     structure: float = 1.0
     lora: float = 1.0
 
@@ -161,7 +161,7 @@ def read_fastface(request: MethodRequest, family: Family, variant: str) -> ReadF
         variant,
         kinds=KINDS,
         kind=options.kind or None,
-        several=options.several,
+        combination=options.combination,
         structure=options.structure,
         lora_scale=options.lora,
     )
