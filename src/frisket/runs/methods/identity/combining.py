@@ -10,10 +10,6 @@ from frisket.inference.methods.plugin import MethodPlugin
 # Of what there can be one in a call, and why.
 ALONE = {
     "guiding": "each make the guided prediction, and it can be made once: leave one out",
-    "strict": (
-        "are strict, and a prediction is blended under one mask: keep `strict` for one of them; the"
-        " others stay within their masks at the attention"
-    ),
     "rewriting": "each put tokens into the prompt at the same place: leave one out",
 }
 
@@ -33,22 +29,16 @@ def check_combination(
     """ConfigError for methods, or ways of sampling LoRAs, that cannot act together.
 
     `fuse` is that of `--fuse`, `focus` the words that LoRAs act on alone (TARA). Everything else
-    adds up: image adapters, the residuals of a ControlNet, LoRAs with and without masks.
+    adds up: image adapters, the residuals of a ControlNet, LoRAs with and without masks; passes
+    that strict methods and guidance make nest (`identity.passes`).
     """
     labels = {
         "guiding": [method.label for method in methods if method.plugin.guides],
-        "strict": [method.label for method in methods if method.table.strict],
         "rewriting": [method.label for method in methods if method.plugin.changes_text],
     }
     for kind, reason in ALONE.items():
         if len(labels[kind]) > 1:
             raise ConfigError(f"generate: {' and '.join(labels[kind])} {reason}")
-    if labels["guiding"] and labels["strict"]:
-        raise ConfigError(
-            f"generate: {labels['guiding'][0]} makes the guided prediction itself, so that nothing"
-            f" can be blended outside the mask of {labels['strict'][0]}: leave `strict`"
-            " (--method-strict) out"
-        )
     if labels["rewriting"] and (fuse or focus):
         words = f"--fuse {fuse}" if fuse else f"a LoRA that acts on {focus[0]!r} alone (lora.focus)"
         raise ConfigError(
