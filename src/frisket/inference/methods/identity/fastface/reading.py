@@ -41,8 +41,9 @@ class FastFaceOptions:
     background's) or "none"; `moments` below 1 brings that much of the map's moments back (theirs
     with "mask": 0.7); `map_tokens` are those that change.
 
-    `kind`, `several`, `structure` and `lora` are FaceID's: the version of a plus file, what several
-    faces become, CLIP's part in plusv2, and the strength of the file's LoRA (theirs is 0.6 to 1).
+    `kind`, `combination`, `structure` and `lora` are FaceID's: the version of a plus file, what
+    several faces become, CLIP's part in plusv2, and the strength of the file's LoRA (theirs is 0.6
+    to 1).
     """
 
     a: float | tuple[float, ...] = (1.0, 1.5, 1.5, 1.0)
@@ -159,7 +160,7 @@ def read_fastface(request: MethodRequest, family: Family, variant: str) -> ReadF
         variant,
         kinds=KINDS,
         kind=options.kind or None,
-        several=options.several,
+        combination=options.combination,
         structure=options.structure,
         lora_scale=options.lora,
     )
