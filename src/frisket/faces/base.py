@@ -82,6 +82,7 @@ class EmbedderPlugin:
     licence: Licence
     load: Callable[[str, str], Embedder]
     commercial: bool  # whether what it loads may be used commercially; else never a default
+    trainable_through: bool = True  # of what it loads, known before it is loaded
     files: str = ""  # what the source must be; empty where the package brings the weights
     published: str = ""  # where its files are to be had
     names: tuple[str, ...] = ()  # of the files: a folder with one of them is taken for its source

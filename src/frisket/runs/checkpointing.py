@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from frisket.adapters import lora
@@ -12,6 +13,7 @@ from frisket.data.cached.store import Cache
 from frisket.data.loader import Loader
 from frisket.families.base import layer_names
 from frisket.families.experts import Experts
+from frisket.losses.base import FACES
 from frisket.progress import Progress
 from frisket.runs.banner import rows
 from frisket.runs.card import describe_image_adapter, metadata_of, variant_of
@@ -148,15 +150,18 @@ def add_hooks(
     if validate is not None:
         hooks.validate = validate
     if previews is not None:
-
-        def preview(step: int) -> None:
-            with trainer.eval_mode() as denoiser:
-                path = previews(step, denoiser)
-            log.info("preview of step %d: %s", step, path)
-            page.preview(path)
-
-        hooks.preview = preview
+        hooks.preview = partial(_draw_preview, trainer, previews, page)
     return page
+
+
+def _draw_preview(trainer: Trainer, previews: Previews, page: RunPage, step: int) -> None:
+    """A grid, its row in metrics.jsonl where faces are looked for, and the page that shows it."""
+    with trainer.eval_mode() as denoiser:
+        path = previews(step, denoiser)
+    log.info("preview of step %d: %s", step, path)
+    if previews.faces is not None and trainer.record is not None:
+        trainer.record.write(step, {"preview": {"identity": previews.faces.record}})
+    page.preview(path)
 
 
 def save_adapter(config: Config, trainer: Trainer, prepared: Prepared, folder: Path) -> None:
@@ -204,6 +209,8 @@ def prepare_validation(
         t=levels_of(config, trainer),
         seed=config.run.seed,
         condition=nullcontext if clip_references is None else clip_references.show,
+        faces=trainer.faces,
+        comparing={name: term for name, (term, _) in trainer.terms.items() if FACES in term.needs},
     )
     base: dict[str, float] = {}
     # As it trains: a base in float32 would be judged in another precision than it learns in.

@@ -25,6 +25,7 @@ FREE: Mapping[str, frozenset[str] | None] = {
     "mix": None,
     # Looked at, never trained on.
     "preview": None,
+    "identity": None,
     "validation": None,
     # Read by `frisket masks`, never by a run.
     "maskgen": None,

@@ -1,5 +1,6 @@
 """How like the people of some references generated pictures are: for `generate` and previews."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,13 @@ from frisket.evaluation.identity import (
     TooFewReferences,
     measure_people,
 )
+from frisket.faces.base import FaceEmbedding
 from frisket.faces.choose import choose_face
 from frisket.faces.recognise import FaceRecogniser
 from frisket.media.frames import decode
 from frisket.shapes import Frames
+
+log = logging.getLogger(__name__)
 
 LOOKED_AT = 8  # frames of a clip at most, evenly
 
@@ -97,16 +101,18 @@ def measure_likeness(
     pair first. ValueError where nobody is asked about, or nothing shown.
     """
     if not people or not clips:
-        raise ValueError(f"likeness of {len(people)} people on {len(clips)} pictures: none to see")
-    chosen = [pick_evenly(len(frames)) for frames in clips]
+        raise ValueError(
+            f"likeness takes people and pictures; there are {len(people)} and {len(clips)}"
+        )
+    frame_indices = [pick_evenly(len(frames)) for frames in clips]
     faces = [
         list_faces(recogniser, frames[index])
-        for frames, indices in zip(clips, chosen, strict=True)
+        for frames, indices in zip(clips, frame_indices, strict=True)
         for index in indices
     ]
     scores = measure_people(faces, people)
     pictures, begin = [], 0
-    for indices in chosen:
+    for indices in frame_indices:
         end = begin + len(indices)
         pictures.append(tuple(_cut_score(score, begin, end) for score in scores.values()))
         begin = end
@@ -131,19 +137,28 @@ def read_references(
 ) -> list[PersonReferences]:
     """People by name from pictures of each; the largest face of a picture is theirs.
 
-    FaceNotUsable names a picture without a usable face.
+    Says which face is taken where a picture shows several. Raises BadMedia, and FaceNotUsable for a
+    picture without a usable face.
     """
-    people = []
-    for name, files in pictures.items():
-        rows = []
-        for file in files:
-            face, _ = choose_face(recogniser.recognise(decode(file)[0]), str(file))
-            assert face.description is not None  # it has key points
-            rows.append(face.description.raw)
-        if not rows:
-            raise TooFewReferences(f"{name}: no picture of this person is given")
-        people.append(PersonReferences(name, torch.stack(rows)))
-    return people
+    return [
+        gather_person(name, [_read_face(recogniser, file) for file in files])
+        for name, files in pictures.items()
+    ]
+
+
+def _read_face(recogniser: FaceRecogniser, file: Path) -> FaceEmbedding:
+    face, message = choose_face(recogniser.recognise(decode(file, [0])[0]), str(file))
+    if message:
+        log.warning("%s", message)
+    assert face.description is not None  # it has key points, or it would have been refused
+    return face.description
+
+
+def gather_person(name: str, faces: Sequence[FaceEmbedding]) -> PersonReferences:
+    """One person of faces that were embedded already; TooFewReferences where there is none."""
+    if not faces:
+        raise TooFewReferences(f"{name}: no picture of references shows a face")
+    return PersonReferences(name, torch.stack([face.raw for face in faces]))
 
 
 def pick_evenly(count: int) -> list[int]:

@@ -19,7 +19,7 @@ from frisket.data.records import Prepared
 from frisket.data.sample import Batch
 from frisket.families.base import Family, Source, Variant, layer_names
 from frisket.families.whole_model import open_weights
-from frisket.losses.base import ATTENTION, LEFT_OUT
+from frisket.losses.base import ATTENTION, DECODED, LEFT_OUT
 from frisket.masks.weights import RegionWeights
 from frisket.objectives.noise import NoiseSampler
 from frisket.objectives.timesteps import TimestepSampler
@@ -27,6 +27,7 @@ from frisket.runs.card import shift_of, variant_of
 from frisket.runs.concepts.balance import add_concepts
 from frisket.runs.concepts.terms import terms_of
 from frisket.runs.epochs import rates_of
+from frisket.runs.faces.watching import make_watch
 from frisket.runs.image_adapters.setup import attach_image_adapter
 from frisket.runs.image_adapters.showing import ShownReferences
 from frisket.runs.methods.patch_masking import make_masking
@@ -182,12 +183,13 @@ def make_plan(config: Config) -> Plan:
 def _list_unscaled(config: Config) -> dict[str, frozenset[str]]:
     """What terms are not multiplied by: a noise level weighs what was predicted of the clean.
 
-    Neither attention is of it, nor what is reconstructed where tokens were left out.
+    Neither attention is of it, nor what is reconstructed where tokens were left out, nor what a
+    term sees in the decoded picture.
     """
     unscaled = {
         name: frozenset({"t"})
         for name, (term, _) in terms_of(config).items()
-        if term.needs & {ATTENTION, LEFT_OUT}
+        if term.needs & {ATTENTION, LEFT_OUT, DECODED}
     }
     return bare_of(config) | unscaled
 
@@ -256,6 +258,7 @@ def build_trainer(
         ),
         team=team,
         routing=make_masking(config, family, denoiser) or make_routing(config, family, denoiser),
+        faces=make_watch(config, family, source),
         average=Average(parameters, settings.ema) if settings.ema else None,
         **limits,
     )

@@ -40,7 +40,7 @@ def test_one_of_ours_goes_round_with_its_family(tmp_path: Path, kind: str) -> No
         | {f"image_proj.{key}": value.clone() for key, value in file.projection.items()},
         path,
     )
-    with pytest.raises(AdapterMismatch, match="numbered 0, 1, 2"):
+    with pytest.raises(AdapterMismatch, match="number"):
         read_image_adapter(path, file.kind)
 
 

@@ -300,7 +300,16 @@ def _check_numbers(kind: ImageAdapterKind, numbers: tuple[int, ...], family: str
     if not numbers and numbering != "none":
         raise AdapterMismatch(f"it has no keys and values, which every {kind} has")
     public_numbers = tuple(range(1, 2 * count, 2) if numbering == "odd" else range(count))
-    if numbers != public_numbers and not (family and numbers == tuple(range(count))):
+    if family and numbers == tuple(range(count)):
+        return
+    if kind == "faceid" and numbers == tuple(range(count)):
+        raise AdapterMismatch(
+            "it has FaceID's projection and a transformer's numbers, as InstantX's adapter for FLUX"
+            " has, which also joins the prompt's rows of single blocks, where there is no place for"
+            " it here: take XLabs' (XLabs-AI/flux-ip-adapter). One of Frisket's own says its family"
+            " in its metadata"
+        )
+    if numbers != public_numbers:
         raise AdapterMismatch(
             f"its attention layers are numbered {_shorten(numbers)}, where {kind} has"
             f" {_shorten(public_numbers)}"

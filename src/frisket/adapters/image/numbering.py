@@ -39,5 +39,5 @@ def number_layers(family: Family, denoiser: nn.Module) -> dict[int, str]:
         return dict(enumerate(places))
     model = unwrap_model(next(iter(experts_of(denoiser).values())))
     numbers = number_attentions(model.attn_processors)  # type: ignore[arg-type]
-    named = {number: name.removesuffix(PROCESSOR) for name, number in numbers.items()}
-    return {number: name for number, name in named.items() if name in places}
+    names = {number: name.removesuffix(PROCESSOR) for name, number in numbers.items()}
+    return {number: name for number, name in names.items() if name in places}

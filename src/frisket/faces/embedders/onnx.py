@@ -67,6 +67,7 @@ EMBEDDER = EmbedderPlugin(
     licence=PACK_LICENCE,
     load=load,
     commercial=False,
+    trainable_through=False,
     files=f"a folder with one of {', '.join(PACK_RECOGNISERS)}, or such a file",
     published=PUBLISHED,
     names=PACK_RECOGNISERS,

@@ -89,6 +89,7 @@ EMBEDDER = EmbedderPlugin(
     licence=LICENCE,
     load=load,
     commercial=True,
+    trainable_through=False,
     files=f"a folder with {NAMES[0]}, or such a file",
     published=PUBLISHED,
     names=NAMES,

@@ -26,7 +26,7 @@ def refuse_places(family: Family, variant: str) -> str:
     """Why no image adapter runs on a variant; empty where one can. Nothing is read."""
     card = family.variants[variant]
     try:
-        number_tiny_layers(family, card.like or variant)
+        number_tiny_layers(family, card.like or variant)  # type: ignore[arg-type] # a Family hashes
     except AdapterMismatch:
         return (
             f"no attention layer of {family.name} {variant} has a place for a second attention"
@@ -46,10 +46,11 @@ def number_tiny_layers(family: Family, variant: str) -> Mapping[int, str]:
 
 def refuse_file(file: ImageAdapterFile, source: str, family: Family, variant: str) -> None:
     """MethodUnusable for a file that was made for another kind of model, before that is loaded."""
-    made_for = file.family or LAYOUTS[file.kind].family
-    if made_for and made_for != family.name:
-        raise MethodUnusable(f"{source} ({file.kind}) was made for {made_for}, not {family.name}")
-    numbers = number_tiny_layers(family, family.variants[variant].like or variant)
+    home = file.family or LAYOUTS[file.kind].family
+    if home and home != family.name:
+        raise MethodUnusable(f"{source} ({file.kind}) was made for {home}, not {family.name}")
+    tiny = family.variants[variant].like or variant
+    numbers = number_tiny_layers(family, tiny)  # type: ignore[arg-type] # a Family hashes
     if min(numbers) != min(file.numbers):
         kinds = ("a transformer", "a UNet") if min(file.numbers) else ("a UNet", "a transformer")
         raise MethodUnusable(

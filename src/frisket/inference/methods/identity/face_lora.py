@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from frisket.adapters.image.attention import number_attentions
 from frisket.adapters.image.layouts import ImageAdapterFile
+from frisket.inference.methods.identity.image_attention import ImageAttention
 from frisket.inference.methods.identity.region_masks import lay_on_rows
 from frisket.inference.methods.identity.strict import blend_predictions
 from frisket.inference.methods.plugin import MethodUnusable
@@ -43,7 +44,8 @@ class LowRank:
 class FaceLora:
     """A FaceID file's LoRA on a UNet; `layers` are its factors by the name of the attention.
 
-    `scale` multiplies it: the authors leave it at 1 whatever the adapter's own scale is.
+    `scale` multiplies it: the authors leave it at 1 whatever the adapter's own scale is. It is off
+    where `attention`, the adapter's own, is.
     """
 
     model: nn.Module
@@ -53,7 +55,9 @@ class FaceLora:
     cells: dict[str, Cells] = field(default_factory=dict)  # by the name of the picture's module
 
     @contextmanager
-    def attach(self, mask: Float[Tensor, "m f h w"] | None = None) -> Iterator[None]:
+    def attach(
+        self, attention: ImageAttention, mask: Float[Tensor, "m f h w"] | None = None
+    ) -> Iterator[None]:
         """Inside, it acts; with a mask each attention runs twice and is blended by its rows.
 
         Where the mask is 0, an attention gives what it gives without the LoRA, exactly. One mask
@@ -63,28 +67,38 @@ class FaceLora:
             raise ValueError(f"{len(mask)} masks for FaceID's LoRA: one for all samples")
         with ExitStack() as stack:
             for name, parts in self.layers.items():
-                attention = self.model.get_submodule(name)
+                module = self.model.get_submodule(name)
                 for part, factors in parts.items():
-                    projection = attention.get_submodule(PARTS[part])
                     # First of its hooks: others are to see the query that the model uses.
-                    handle = projection.register_forward_hook(
-                        partial(self._add, factors), prepend=True
+                    handle = module.get_submodule(PARTS[part]).register_forward_hook(
+                        partial(self._add, attention, factors), prepend=True
                     )
                     stack.callback(handle.remove)
                 if mask is not None:
-                    self._confine(stack, name, attention, mask)
+                    self._confine_layer(stack, name, attention, mask)
             yield
 
-    def _add(self, factors: LowRank, _: nn.Module, args: tuple[Any, ...], output: Tensor) -> Any:
-        return None if self.off else output + self.scale * factors.update(args[0])
+    def _add(
+        self,
+        attention: ImageAttention,
+        factors: LowRank,
+        _: nn.Module,
+        args: tuple[Any, ...],
+        output: Tensor,
+    ) -> Tensor | None:
+        if self.off or attention.side == "off":
+            return None
+        return output + self.scale * factors.update(args[0])
 
-    def _confine(self, stack: ExitStack, name: str, attention: nn.Module, mask: Tensor) -> None:
+    def _confine_layer(
+        self, stack: ExitStack, name: str, attention: ImageAttention, mask: Tensor
+    ) -> None:
         picture = name.split(PICTURE, maxsplit=1)[0]
         grid = self.model.get_submodule(picture).register_forward_pre_hook(
             partial(self._take_cells, picture), with_kwargs=True
         )
-        blend = attention.register_forward_hook(
-            partial(self._blend, picture, mask), with_kwargs=True, prepend=True
+        blend = self.model.get_submodule(name).register_forward_hook(
+            partial(self._blend, picture, mask, attention), with_kwargs=True, prepend=True
         )
         stack.callback(grid.remove)
         stack.callback(blend.remove)
@@ -97,12 +111,15 @@ class FaceLora:
         self,
         name: str,
         mask: Tensor,
-        attention: nn.Module,
+        attention: ImageAttention,
+        module: nn.Module,
         args: Any,
         kwargs: Mapping[str, Any],
         output: Tensor,
-    ) -> Tensor:
-        forward: Callable[..., Tensor] = attention.forward
+    ) -> Tensor | None:
+        if attention.side == "off":
+            return None
+        forward: Callable[..., Tensor] = module.forward
         self.off = True
         try:
             bare = forward(*args, **kwargs)
@@ -146,10 +163,10 @@ def build_face_lora(
 
 
 def _check_fit(source: str, key: str, factors: LowRank, projection: Any) -> None:
-    here = (projection.out_features, projection.in_features)
-    if (len(factors.up), factors.down.shape[1]) != here:
+    sizes = (projection.out_features, projection.in_features)
+    if (len(factors.up), factors.down.shape[1]) != sizes:
         raise MethodUnusable(
             f"{source}: {key} is for a layer of {factors.down.shape[1]} inputs and"
-            f" {len(factors.up)} outputs, this model's has {here[1]} and {here[0]}: it was made for"
-            " another model"
+            f" {len(factors.up)} outputs, this model's has {sizes[1]} and {sizes[0]}: it was made"
+            " for another model"
         )

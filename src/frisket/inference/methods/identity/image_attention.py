@@ -248,11 +248,13 @@ class ImageAttention:
     ) -> Iterator[None]:
         """Inside, every adapter acts; after, the model is as before, bit for bit."""
         kwargs = call()
+        # By guidance 1 pipelines ask about the prompt alone, whatever they are handed beside it.
+        is_guided = any(spec.guidance != 1 for spec in specs)
         find_owners = partial(
             find_row_owners,
             count=len(specs),
             text=kwargs.get("prompt_embeds"),
-            negative=kwargs.get("negative_prompt_embeds"),
+            negative=kwargs.get("negative_prompt_embeds") if is_guided else None,
         )
         check_counts(self.adapters, len(specs))
         with self.attach_branches(find_owners):
@@ -319,22 +321,37 @@ def find_row_owners(
     read, and where both sides' texts are the same in calls apart.
     """
     rows = len(call.query) if not call.folded or call.prompt is None else len(call.prompt)
-    if call.samples is not None:
-        samples = torch.tensor(call.samples)
-        return RowOwners(samples, (not _is_negative(call, text, negative),) * len(samples))
+    return tell_row_owners(
+        rows, call.prompt, samples=call.samples, count=count, text=text, negative=negative
+    )
+
+
+def tell_row_owners(
+    rows: int,
+    prompt: Any,
+    *,
+    count: int,
+    text: Any = None,
+    negative: Any = None,
+    samples: Sequence[int] | None = None,
+) -> RowOwners:
+    """The same of a call with so many rows and that text (None: it is not known)."""
+    if samples is not None:
+        own = torch.tensor(samples)
+        return RowOwners(own, (not _is_negative(prompt, text, negative),) * len(own))
     if rows == 2 * count and negative is not None:
-        samples = torch.arange(count).repeat(2)
-        return RowOwners(samples, (False,) * count + (True,) * count)
+        both = torch.arange(count).repeat(2)
+        return RowOwners(both, (False,) * count + (True,) * count)
     if rows == count:
-        return RowOwners(torch.arange(count), (not _is_negative(call, text, negative),) * count)
+        return RowOwners(torch.arange(count), (not _is_negative(prompt, text, negative),) * count)
     raise ValueError(f"the denoiser was called with {rows} rows for {count} samples")
 
 
-def _is_negative(call: BranchCall, text: Any, negative: Any) -> bool:
+def _is_negative(prompt: Any, text: Any, negative: Any) -> bool:
     """Whether a call of one side is the negative's."""
-    if negative is None or call.prompt is None:
+    if negative is None or prompt is None:
         return False
-    is_other, is_own = (_is_same(call.prompt[0], side[0]) for side in (negative, text))
+    is_other, is_own = (_is_same(prompt[0], side[0]) for side in (negative, text))
     if is_other and is_own:
         raise ValueError(
             "the prompt and the negative prompt are the same words, and this model is asked about"

@@ -29,9 +29,9 @@ from frisket.inference.methods.identity.image_attention import ImageAdapter, Ima
 from frisket.inference.methods.identity.reference_tokens import (
     POOLED,
     STATES,
+    Combination,
     ReferenceReader,
     ReferenceTokens,
-    Several,
 )
 from frisket.inference.methods.identity.strict import StrictConfinement
 from frisket.inference.methods.identity.vision_encoder import load_vision_encoder
@@ -77,7 +77,7 @@ class ReferenceAttention:
         acts = adapter.scale_at(0) != 0 and not adapter.is_masked_out
         with ExitStack() as stack:
             if self.lora is not None and acts:
-                stack.enter_context(self.lora.attach(mask))
+                stack.enter_context(self.lora.attach(attention, mask))
             if self.strict and mask is not None and acts:
                 method = StrictConfinement(self.denoiser, attention, mask)
                 stack.enter_context(method.attach(pipeline, call, specs))
@@ -97,10 +97,10 @@ def pick_mask(
         return None
     size = (specs[0].frames, specs[0].height, specs[0].width)
     if size not in masks:
-        known = ", ".join(f"{frames} x {height} x {width}" for frames, height, width in masks)
+        sizes = ", ".join(f"{frames} x {height} x {width}" for frames, height, width in masks)
         raise ValueError(
             f"no mask was laid for clips of {size[0]} frames, {size[1]} x {size[2]} pixels (there"
-            f" are masks for {known})"
+            f" are masks for {sizes})"
         )
     return masks[size][:, 0].float().clamp(0, 1)
 
@@ -142,15 +142,15 @@ def read_request(
     *,
     kinds: Sequence[ImageAdapterKind],
     kind: ImageAdapterKind | None = None,
-    several: Several = "join",
+    combination: Combination = "join",
     structure: float = 1.0,
     lora_scale: float = 1.0,
 ) -> ReadImageAdapter:
     """Read a request's file and references, refusing what cannot be, before a denoiser is loaded.
 
-    `kinds` are those that the method takes; `kind` names one that no tensor tells. `several` and
-    `structure` as in `ReferenceReader`. Raises MethodUnusable, AdapterMismatch, EmbeddingMixup and
-    FileNotFoundError.
+    `kinds` are those that the method takes; `kind` names one that no tensor tells. `combination`
+    and `structure` as in `ReferenceReader`. Raises MethodUnusable, AdapterMismatch, EmbeddingMixup
+    and FileNotFoundError.
     """
     check_request(request, family, variant)
     source = str(request.source)
@@ -163,7 +163,7 @@ def read_request(
     encoder = None
     if file.kind in (*POOLED, *STATES):
         encoder = load_vision_encoder(request.encoder, request.source)
-    reader = ReferenceReader(file, source, encoder, several, structure)
+    reader = ReferenceReader(file, source, encoder, combination, structure)
     return ReadImageAdapter(file, request, reader.project(request.references), lora_scale)
 
 

@@ -16,7 +16,7 @@ from frisket.faces.base import check_width
 from frisket.inference.methods.identity.vision_encoder import VisionEncoder
 from frisket.inference.methods.plugin import MethodUnusable, ReferencePicture
 
-Several = Literal["mean", "join"]
+Combination = Literal["mean", "join"]
 CROP_SIDE = 224  # pixels of the aligned face that FaceID-Plus shows to CLIP
 POOLED: tuple[ImageAdapterKind, ...] = ("base", "xlabs-flux")
 STATES: tuple[ImageAdapterKind, ...] = (
@@ -36,8 +36,8 @@ class ReferenceTokens:
     says of how many pictures, one after the other.
     """
 
-    tokens: Float[Tensor, "1 t c"]
-    negative: Float[Tensor, "1 o c"]
+    tokens: Float[Tensor, "b t c"]  # one for all samples, or one each
+    negative: Float[Tensor, "o n c"]
     pictures: int = 1
 
 
@@ -45,7 +45,7 @@ class ReferenceTokens:
 class ReferenceReader:
     """An adapter's file with what projects pictures for it.
 
-    `several` says what several faces become: one mean face, or the tokens of all side by side.
+    `combination` says what several faces become: one mean face, or the tokens of all side by side.
     Pictures without faces are always joined so. `structure` weighs CLIP's part in FaceID-Plus of
     the second version.
     """
@@ -53,7 +53,7 @@ class ReferenceReader:
     file: ImageAdapterFile
     source: str  # the file, for messages
     encoder: VisionEncoder | None = None
-    several: Several = "mean"
+    combination: Combination = "mean"
     structure: float = 1.0
 
     def __post_init__(self) -> None:
@@ -61,11 +61,11 @@ class ReferenceReader:
         file, encoder = self.file, self.encoder
         if encoder is None:
             return
-        wanted = file.embedding if file.states is None else file.states
+        reads = file.embedding if file.states is None else file.states
         width = encoder.pooled_width if file.kind in POOLED else encoder.states_width
-        if width != wanted:
+        if width != reads:
             raise MethodUnusable(
-                f"{self.source} ({file.kind}) reads {wanted} numbers of its image encoder, the one"
+                f"{self.source} ({file.kind}) reads {reads} numbers of its image encoder, the one"
                 f" in {encoder.folder} has {width}: it goes with another encoder"
             )
 
@@ -121,17 +121,17 @@ class ReferenceReader:
         self, projection: Any, references: Sequence[ReferencePicture]
     ) -> ReferenceTokens:
         faces = torch.stack([self._read_face(reference) for reference in references])
-        more: tuple[Any, ...] = ()
-        zero_image, scale = None, ()
+        states, zero_image = None, None
         if self.file.kind != "faceid":
             encoder = self._need_encoder()
             states = encoder.read_states([self._crop_face(reference) for reference in references])
-            more = (states,) if self.several == "join" else (join_tokens(states),)
-            zero_image, scale = encoder.read_zero_image(), (self.structure,)
-        if self.several == "mean":
+            states = states if self.combination == "join" else join_tokens(states)
+            zero_image = encoder.read_zero_image()
+        if self.combination == "mean":
             faces = functional.normalize(faces.mean(0, keepdim=True), dim=-1)
-        tokens = projection(faces, *more, *scale)
-        negative = projection.project_negative(faces[:1], zero_image, *scale)
+        more = () if states is None else (states, self.structure)
+        tokens = projection(faces, *more)
+        negative = projection.project_negative(faces[:1], zero_image, *more[1:])
         return ReferenceTokens(join_tokens(tokens), negative, len(references))
 
     def _read_face(self, reference: ReferencePicture) -> Float[Tensor, " s"]:

@@ -27,7 +27,7 @@ MODELS = {
     "siglip_vision_model": "SiglipVisionModel",
     "siglip": "SiglipVisionModel",
 }
-Shown = UInt8[Tensor, "H W 3"]
+PictureFrame = UInt8[Tensor, "H W 3"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +55,13 @@ class VisionEncoder:
         return int(width)
 
     @torch.no_grad()
-    def read_pooled(self, pictures: Sequence[Shown]) -> Float[Tensor, "n s"]:
+    def read_pooled(self, pictures: Sequence[PictureFrame]) -> Float[Tensor, "n s"]:
         """The projected embedding of each picture."""
         embeddings: Tensor = self.model(self._lay_pixels(pictures)).image_embeds
         return embeddings
 
     @torch.no_grad()
-    def read_states(self, pictures: Sequence[Shown]) -> Float[Tensor, "n m c"]:
+    def read_states(self, pictures: Sequence[PictureFrame]) -> Float[Tensor, "n m c"]:
         """The last hidden state but one of each picture, the class token's row included."""
         return self._read_states(self._lay_pixels(pictures))
 
@@ -75,11 +75,11 @@ class VisionEncoder:
         states: Tensor = self.model(pixels, output_hidden_states=True).hidden_states[-2]
         return states
 
-    def _lay_pixels(self, pictures: Sequence[Shown]) -> Tensor:
+    def _lay_pixels(self, pictures: Sequence[PictureFrame]) -> Tensor:
         arrays = [picture.cpu().numpy() for picture in pictures]
         # The channel axis is said: a picture three pixels high would be taken for planes.
-        laid = self.processor(arrays, return_tensors="pt", input_data_format="channels_last")
-        pixels: Tensor = laid.pixel_values
+        batch = self.processor(arrays, return_tensors="pt", input_data_format="channels_last")
+        pixels: Tensor = batch.pixel_values
         return pixels
 
 

@@ -3,27 +3,29 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from frisket.adapters.image.layouts import ImageAdapterKind
 from frisket.families.base import Family
 from frisket.inference.methods.identity.adapter_layers import refuse_places
 from frisket.inference.methods.identity.reference_method import ReadImageAdapter, read_request
 from frisket.inference.methods.plugin import MethodPlugin, MethodRequest
 from frisket.licence import Licence
 
-KINDS = ("faceid", "faceid-plus", "faceid-plusv2")
+KINDS: tuple[ImageAdapterKind, ...] = ("faceid", "faceid-plus", "faceid-plusv2")
 
 
 @dataclass(frozen=True, slots=True)
 class FaceIdOptions:
     """What FaceID has of its own.
 
-    `kind` says the version of a FaceID-Plus file that is not called plusv2. `several` faces of one
-    person become a "mean" face (embeddings averaged, length one), or are "join"ed, each with tokens
-    of its own (as the portrait files were trained). `structure` weighs CLIP's part in plusv2 (the
-    authors' s_scale). `lora` is the strength of the file's LoRA: theirs is 1 whatever the scale.
+    `kind` says the version of a FaceID-Plus file that is not called plusv2. `combination`: several
+    faces of one person become a "mean" face (embeddings averaged, length one), or "join": each has
+    tokens of its own (as the portrait files were trained). `structure` weighs CLIP's part in plusv2
+    (the authors' s_scale). `lora` is the strength of the file's LoRA: theirs is 1 whatever the
+    scale.
     """
 
     kind: Literal["", "faceid-plus", "faceid-plusv2"] = ""
-    several: Literal["mean", "join"] = "mean"
+    combination: Literal["mean", "join"] = "mean"
     structure: float = 1.0
     lora: float = 1.0
 
@@ -37,7 +39,7 @@ def read(request: MethodRequest, family: Family, variant: str) -> ReadImageAdapt
         variant,
         kinds=KINDS,
         kind=options.kind or None,
-        several=options.several,
+        combination=options.combination,
         structure=options.structure,
         lora_scale=options.lora,
     )

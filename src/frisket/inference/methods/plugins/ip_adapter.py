@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
+from frisket.adapters.image.layouts import ImageAdapterKind
 from frisket.families.base import Family
 from frisket.inference.methods.identity.adapter_layers import refuse_places
 from frisket.inference.methods.identity.reference_method import ReadImageAdapter, read_request
 from frisket.inference.methods.plugin import MethodPlugin, MethodRequest
 from frisket.licence import Licence
 
-KINDS = ("base", "plus", "full", "xlabs-flux", "instantx-sd3")
+KINDS: tuple[ImageAdapterKind, ...] = ("base", "plus", "full", "xlabs-flux", "instantx-sd3")
 
 
 @dataclass(frozen=True, slots=True)
