@@ -27,7 +27,7 @@ TINY = {"strength": 1.0, "embedder": "tiny", "t_max": 0.5}
 
 
 def config_of(folder: Path, output: Path, **sections: Any) -> Config:
-    data = {"clips": folder / "clips", "masks": folder / "masks", "resolution": 64}
+    data = {"clips": folder / "clips", "masks": folder / "masks", "resolution": 48}
     run = {"output": output, "cache": folder / "cache", "steps": 2, "batch": 1}
     tree: dict[str, Any] = {
         "model": {"family": "pocket", "variant": "image", "device": "cpu"},
@@ -47,11 +47,11 @@ def read_lines(output: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def portraits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_portraits(tmp_path_factory.mktemp("portraits") / "set", 2)
+    return write_portraits(tmp_path_factory.mktemp("portraits") / "set", 2, side=48)
 
 
 def test_thirty_steps_of_it_alone_bring_the_face_nearer(portraits: Path, tmp_path: Path) -> None:
-    measured = {"clips": portraits / "clips", "masks": portraits / "masks", "resolution": 64}
+    measured = {"clips": portraits / "clips", "masks": portraits / "masks", "resolution": 48}
     config = config_of(
         portraits,
         tmp_path,
@@ -162,6 +162,22 @@ def test_a_video_is_looked_at_one_latent_frame_a_step(tmp_path: Path) -> None:
     )
     train(config, prepared=prepared)
     assert all(0 < line["faces/distance"] < 2 for line in read_lines(tmp_path / "out"))
+
+
+def test_a_detector_stands_in_for_the_files(tmp_path: Path) -> None:
+    folder = write_portraits(tmp_path / "set", 2)
+    keypoints = sorted((folder / "clips").glob("*.keypoints.json"))
+    noted = [json.loads(path.read_text())["faces"][0]["points"] for path in keypoints]
+    for path in keypoints:
+        path.unlink()
+    data = {"clips": folder / "clips", "masks": folder / "masks", "resolution": 64}
+    losses = {"identity": {**TINY, "detector": "drawn"}}
+    prepared = prepare(config_of(folder, tmp_path / "out", data=[data], losses=losses))
+    for item, points in zip(prepared.items, noted, strict=True):
+        assert item.faces is not None
+        (mark,) = unpack_marks(prepared.cache.load("faces", item.faces).tensors)
+        assert float((mark.keypoints - torch.tensor(points)).abs().max()) < 4
+        assert float(mark.target.norm()) == pytest.approx(1)
 
 
 def test_references_stand_for_the_person(portraits: Path, tmp_path: Path) -> None:
