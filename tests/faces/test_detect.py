@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 import torch
 from tests.faces import tiny_onnx
 
-from frisket.faces.base import EMBEDDERS, FaceModelNotFound
+from frisket.faces.base import EMBEDDERS, FaceModelNotFound, FaceModelUnusable
 from frisket.faces.choose import choose_face
 from frisket.faces.detect import (
     DETECTORS,
@@ -13,6 +14,8 @@ from frisket.faces.detect import (
     find_faces,
 )
 from frisket.licence import Licence
+from frisket.pocket.portraits import draw_person, sample_person, sample_view
+from frisket.pocket.world import draw, random_scene
 
 UPRIGHT = torch.tensor(tiny_onnx.UPRIGHT)
 
@@ -70,6 +73,48 @@ def test_every_detector_says_what_it_is(name):
     if plugin.files:
         with pytest.raises(FaceModelNotFound, match=r"nowhere.*give "):
             plugin.load("/nowhere", "cpu")
+
+
+class TestDrawn:
+    """The package's own detector on drawn people it has never seen."""
+
+    @pytest.fixture(scope="class")
+    def drawn(self):
+        return DETECTORS.load("drawn").load("", "cpu")
+
+    @pytest.mark.parametrize("side", [32, 64, 160])
+    def test_unseen_people_are_found_with_their_points(self, drawn, side):
+        errors = []
+        for seed in range(12):
+            rng = np.random.RandomState(3_000_000 + seed)
+            person, view = sample_person(rng), sample_view(rng)
+            portrait = draw_person(person, view, side)
+            (face,) = find_faces(drawn, torch.from_numpy(portrait.picture))
+            gap = face.keypoints.numpy() - portrait.keypoints
+            errors.append(float(np.hypot(*gap.T).mean()) / (view.size * side))
+            middle = np.array([view.x, view.y]) * side
+            assert np.hypot(*(np.array(face.box.centre) - middle)) < 0.5 * view.size * side
+        assert np.mean(errors) < 0.06  # of half the head's height
+
+    def test_pictures_without_a_face_have_none(self, drawn):
+        for seed in range(12):
+            scene = random_scene(np.random.RandomState(3_100_000 + seed))
+            assert find_faces(drawn, torch.from_numpy(draw(scene, 64)[0].copy())) == []
+
+    def test_two_people_side_by_side_are_two(self, drawn):
+        rng = np.random.RandomState(3_200_000)
+        halves = [draw_person(sample_person(rng), sample_view(rng, spread=0.3)) for _ in range(2)]
+        board = np.concatenate([half.picture for half in halves], 1)  # 64 x 128, read at half size
+        faces = find_faces(drawn, torch.from_numpy(board))
+        assert len(faces) == 2
+        first, second = sorted(faces, key=lambda face: face.box.left)
+        assert first.box.right < 70
+        assert second.box.left > 58
+
+    def test_it_takes_no_weights_of_others(self, drawn):
+        assert isinstance(drawn, FaceDetector)
+        with pytest.raises(FaceModelUnusable, match="yunet for photographs"):
+            DETECTORS.load("drawn").load("models", "cpu")
 
 
 class TestYuNet:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from frisket.config.checks.identity_tables import list_identity_problems
 from frisket.config.error_messages import explain, or_all, problem
 from frisket.config.label_map import with_legends
 from frisket.config.presets.lay import plan_for
@@ -264,6 +265,7 @@ def check(config: Config, origin: Origin | None = None) -> None:
         *_term_problems(config),
         *_compat_problems(config),
         *_maskgen_problems(config),
+        *list_identity_problems(config),
         *optimizer_problems(config),
     )
     if problems:

@@ -19,6 +19,8 @@ from frisket.config.data import (
     list_weights,
     read_regions,
 )
+from frisket.config.identity.tables import Identity
+from frisket.config.image_adapter.tables import ImageAdapterTraining
 from frisket.config.lora import Lora
 from frisket.config.maskgen import MaskGeneration
 from frisket.config.presets.lay import lay_under, plan_for
@@ -57,9 +59,9 @@ class Model(Section):
     """`auto` (cuda, mps or cpu), or a torch device."""
     experts: Literal["both", "high", "low"] = "both"
     """Which experts of a two-expert model (Wan 2.2 A14B) are trained: high noise, low noise."""
-    train: Literal["lora", "all"] = "lora"
-    """What is trained: a LoRA on the frozen base, or `all` weights of the denoiser
-    (docs/train-all-weights)."""
+    train: Literal["lora", "image_adapter", "all"] = "lora"
+    """What is trained: a LoRA on the frozen base, an [image_adapter] on it, or `all` weights of the
+    denoiser (docs/train-all-weights)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the frozen base; the adapter trains in float32, and so do all weights
     (`train = "all"`)."""
@@ -271,10 +273,12 @@ class Config(Section):
     timesteps: Timesteps = Timesteps()
     noise: Noise = Noise()
     lora: Lora = Lora()
+    image_adapter: ImageAdapterTraining = ImageAdapterTraining()
     memory: Memory = Memory()
     optimizer: Optimizer = Optimizer()
     validation: Validation = Validation()
     preview: Preview = Preview()
+    identity: tuple[Identity, ...] = ()
     run: Run = Run()
     maskgen: MaskGeneration = MaskGeneration()
 
@@ -287,8 +291,13 @@ class Config(Section):
 
     @model_serializer(mode="wrap")
     def _leave_out_masks(self, write: Any) -> dict[str, Any]:
-        """How masks are made only where something is said of it: it is no part of a run."""
+        """How masks are made only where something is said of it: it is no part of a run.
+
+        So with methods of sampling.
+        """
         tree: dict[str, Any] = write(self)
+        if not self.identity:
+            tree.pop("identity", None)
         if self.maskgen == type(self.maskgen)():
             tree.pop("maskgen", None)
         return tree

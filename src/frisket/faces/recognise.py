@@ -103,9 +103,9 @@ def identify_models(folder: Path) -> FaceModels:
     embedders = {name: EMBEDDERS.load(name) for name in EMBEDDERS.names()}
     detectors = {name: DETECTORS.load(name) for name in DETECTORS.names()}
     embedder = _find_plugin(embedders, folder)
-    own = embedders[embedder].detector
-    has_own = own in detectors and _holds(detectors[own], folder)
-    detector = own if has_own else _find_plugin(detectors, folder)
+    own_detector = embedders[embedder].detector
+    has_own = own_detector in detectors and _holds(detectors[own_detector], folder)
+    detector = own_detector if has_own else _find_plugin(detectors, folder)
     return FaceModels(embedder, str(folder), detector, str(folder))
 
 

@@ -104,15 +104,15 @@ def measure_likeness(
         raise ValueError(
             f"likeness takes people and pictures; there are {len(people)} and {len(clips)}"
         )
-    chosen = [pick_evenly(len(frames)) for frames in clips]
+    frame_indices = [pick_evenly(len(frames)) for frames in clips]
     faces = [
         list_faces(recogniser, frames[index])
-        for frames, indices in zip(clips, chosen, strict=True)
+        for frames, indices in zip(clips, frame_indices, strict=True)
         for index in indices
     ]
     scores = measure_people(faces, people)
     pictures, begin = [], 0
-    for indices in chosen:
+    for indices in frame_indices:
         end = begin + len(indices)
         pictures.append(tuple(_cut_score(score, begin, end) for score in scores.values()))
         begin = end

@@ -13,6 +13,7 @@ from frisket.runs.card import variant_of
 from frisket.runs.concepts.refusals import check_attention, check_concepts
 from frisket.runs.concepts.terms import terms_of
 from frisket.runs.faces.asking import check_faces
+from frisket.runs.image_adapters.setup import check_image_adapter
 from frisket.runs.methods.token_routing import check_routing
 from frisket.runs.prepare import check_device
 from frisket.training import optim, optim_probe
@@ -117,6 +118,7 @@ CHECKS: tuple[ConfigCheck, ...] = (
     _memory,
     _shape,
     check_routing,
+    check_image_adapter,
     _optimizer,
     _trackers,
 )

@@ -28,6 +28,8 @@ from frisket.runs.concepts.balance import add_concepts
 from frisket.runs.concepts.terms import terms_of
 from frisket.runs.epochs import rates_of
 from frisket.runs.faces.watching import make_watch
+from frisket.runs.image_adapters.setup import attach_image_adapter
+from frisket.runs.image_adapters.showing import ShownReferences
 from frisket.runs.methods.patch_masking import make_masking
 from frisket.runs.methods.token_routing import make_routing
 from frisket.runs.refusals import optimizer_of
@@ -127,13 +129,17 @@ def load_trainable(
 ) -> torch.nn.Module:
     """The denoiser (of experts those that are trained) with what is trained asking for a gradient.
 
-    That is all of it, or its adapter, fresh or from a file.
+    That is all of it, or its adapter (a LoRA, or one for pictures), fresh or from a file.
     """
     variant = family.variants[source.variant]
     device = memory_plan.load_device(plan, source.device)
     if config.model.train == "all":
         denoiser = family.load_denoiser(replace(source, device=device))
         open_weights(denoiser)
+        return denoiser
+    if config.model.train == "image_adapter":
+        denoiser = family.load_denoiser(replace(source, device=device))
+        attach_image_adapter(config, family, denoiser)
         return denoiser
     experts = list_experts(config, variant)
     denoiser = family.load_denoiser(replace(source, device=device, experts=experts))
@@ -206,8 +212,12 @@ def build_trainer(
     team: Team,
     denoiser: torch.nn.Module,
     prepared: Prepared,
+    clip_references: ShownReferences | None = None,
 ) -> Trainer:
-    """Everything a trainer stands on, wired; nothing resumed yet, nothing recorded."""
+    """Everything a trainer stands on, wired; nothing resumed yet, nothing recorded.
+
+    `clip_references` are what an image adapter on the denoiser is shown.
+    """
     run, settings = config.run, config.optimizer
     variant = family.variants[source.variant]
     parameters = lora.trainable(denoiser)
@@ -222,7 +232,7 @@ def build_trainer(
         world=accelerator.num_processes,
     )
     weights = weights_of(config)
-    limits = limit_adapter(config, family, denoiser, weights)
+    limits = limit_adapter(config, family, denoiser, weights, clip_references)
     wrapped = accelerator.prepare(denoiser) if accelerator.num_processes > 1 else denoiser
     return Trainer(
         family=family,
@@ -255,10 +265,16 @@ def build_trainer(
 
 
 def limit_adapter(
-    config: Config, family: Family, denoiser: torch.nn.Module, weights: RegionWeights
+    config: Config,
+    family: Family,
+    denoiser: torch.nn.Module,
+    weights: RegionWeights,
+    clip_references: ShownReferences | None = None,
 ) -> dict[str, Any]:
     """What a trainer is told of where and on which words the adapter acts, and is aligned by."""
     lora, limits = config.lora, list[Callable[[Batch], AbstractContextManager[Any]]]()
+    if clip_references is not None:
+        limits.append(clip_references.draw)
     if lora.confine is not None:
         limits.append(Confinement(route(denoiser, family.streams), weights, lora.confine))
     options: dict[str, Any] = {}

@@ -75,14 +75,14 @@ class PeopleScores:
 
 
 def collect_references(
-    recogniser: FaceRecogniser, taught: Sequence[TrainingPicture]
+    recogniser: FaceRecogniser, training_pictures: Sequence[TrainingPicture]
 ) -> tuple[PersonReferences, ...]:
     """A person for each taught region whose faces lie inside it; regions without any are left out.
 
     Where no regions are named, whoever is inside the mask.
     """
     rows: dict[str, list[FaceVector]] = {}
-    for picture in taught:
+    for picture in training_pictures:
         planes = picture.regions or {SUBJECT: picture.inside}
         for name, plane in planes.items():
             raw = recogniser.embed_largest(pick_middle(picture.frames), pick_middle(plane)[None])

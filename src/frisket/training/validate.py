@@ -1,7 +1,9 @@
 """Validation that shows the mask: fixed noise, fixed t, error inside each region and outside."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -46,6 +48,8 @@ class Validator:
     regions: Sequence[str]
     t: Sequence[float]
     seed: int = 0
+    # Entered around each prediction: what the batch's rows are shown besides.
+    condition: Callable[[Batch], AbstractContextManager[Any]] = nullcontext
     faces: FaceWatch | None = None
     comparing: Mapping[str, LossTerm] = field(default_factory=dict)
     _base: list[Latents] = field(default_factory=list)
@@ -70,7 +74,8 @@ class Validator:
                 noise = torch.randn(batch.latents.shape, generator=generator).to(here.latents)
                 t = torch.full((len(batch),), level, device=device)
                 noisy, target = self.objective.corrupt(here.latents, noise, t)
-                prediction = self.family.predict(denoiser, noisy, t, here.conditioning)
+                with self.condition(here):
+                    prediction = self.family.predict(denoiser, noisy, t, here.conditioning)
                 yield _LevelResult(here, t, noisy, prediction, target)
 
     def _scores(self, denoiser: nn.Module) -> _Scores:

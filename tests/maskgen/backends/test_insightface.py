@@ -80,6 +80,7 @@ class TestOnRuntime:
         for face, points in zip(faces, (LARGE, SMALL), strict=True):
             expected = torch.tensor(points) * scale
             torch.testing.assert_close(face.keypoints, expected, atol=0.01, rtol=0)
+            assert face.embedding is not None
             assert float(face.embedding.norm()) == pytest.approx(1, abs=1e-5)
             left, top = (expected.amin(0) - 8 * scale).clamp(min=0).tolist()
             assert (face.box.left, face.box.top) == pytest.approx((left, top), abs=0.01)

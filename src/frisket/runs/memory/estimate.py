@@ -23,6 +23,7 @@ from frisket.families.experts import experts_of
 from frisket.families.whole_model import open_weights
 from frisket.losses.base import BASE, EMA, Step
 from frisket.runs.faces.decoding_memory import measure_decoding
+from frisket.runs.image_adapters.setup import attach_image_adapter, rehearse_rows
 from frisket.runs.memory.conditioning_shapes import CAPTION, Unpredictable, build_conditioning
 from frisket.runs.memory.routed_step import RoutedStep, build_routed_step
 from frisket.runs.refusals import terms_of
@@ -122,7 +123,7 @@ class _Request:
         """Where weights lie does not change what a step makes: one rehearsal for all depths."""
         memory = config.memory.model_copy(update={"swap_blocks": 0})
         config = config.model_copy(update={"memory": memory})
-        sections = {"model", "lora", "losses", "timesteps", "memory"}
+        sections = {"model", "lora", "image_adapter", "losses", "timesteps", "memory"}
         sections |= {"routing"} if kept_share < 1 else set()
         family = FAMILIES.load(config.model.family)
         size = find_size(config, family.variants[config.model.variant or family.default])
@@ -233,6 +234,11 @@ def choose_trained(denoiser: nn.Module, config: Config, family: Family) -> None:
     """Let what is trained ask for a gradient: all weights, or an adapter on each expert."""
     if config.model.train == "all":
         open_weights(denoiser)
+        return
+    if config.model.train == "image_adapter":
+        with META:
+            attach_image_adapter(config, family, denoiser)
+        rehearse_rows(config, family, denoiser)
         return
     spec = spec_of(config, family)
     for expert in experts_of(denoiser).values():

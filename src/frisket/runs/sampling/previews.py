@@ -1,5 +1,6 @@
 """Sample grids while a run trains: prompts are embedded before it begins."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from frisket.config.tree import Config, Preview
 from frisket.families.base import Family, Parts, Source
 from frisket.families.experts import Experts
 from frisket.inference.generate import PromptEmbeddings
+from frisket.inference.methods.base import Method
 from frisket.inference.methods.tara import Tara
 from frisket.inference.methods.words import PromptPhrases
 from frisket.inference.sample_specs import check
@@ -40,6 +42,8 @@ class Previews:
     whole: Experts | None = None
     focus: PromptPhrases | None = None  # where lora.focus is in the prompts
     faces: PreviewFaces | None = None  # whose faces are looked for
+    # Of what is trained and is no LoRA: how it acts in sampling, by the denoiser as it is.
+    make_method: Callable[[nn.Module], Method] | None = None
 
     def __call__(self, step: int, denoiser: nn.Module) -> Path:
         """Write step-N.png (or .mp4) with the denoiser as it is; returns its path.
@@ -57,7 +61,7 @@ class Previews:
             self.embeddings,
             device=self.device,
             tile=self.tile,
-            method=self._make_focus(denoiser),
+            method=self._choose_method(denoiser),
             look=self.faces.look if self.faces is not None else lambda _: None,
         )
         if self.whole is not None and self.others is not None:
@@ -65,6 +69,11 @@ class Previews:
                 next(name for name in self.whole.ranges if name not in self.others.ranges)
             )
         return path
+
+    def _choose_method(self, denoiser: nn.Module) -> Method | None:
+        return (
+            self._make_focus(denoiser) if self.make_method is None else self.make_method(denoiser)
+        )
 
     def _make_focus(self, denoiser: nn.Module) -> Tara | None:
         """What lets the adapter act on its own word alone, as it does in training."""

@@ -1,0 +1,1 @@
+"""What identity methods do, measured on procedural faces: README.md says how, before any result."""
