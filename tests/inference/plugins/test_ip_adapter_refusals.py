@@ -182,7 +182,7 @@ def test_several_references_are_one_person(folder: Path, parts: Parts) -> None:
     mean = project("faceid", "faceid", reference, second)
     assert mean.shape == face.shape
     assert not torch.allclose(mean, face, atol=1e-3)
-    joined = project("faceid", "faceid", reference, second, several="join")
+    joined = project("faceid", "faceid", reference, second, combination="join")
     assert torch.allclose(joined[:, :4], face, atol=1e-5)
     assert joined.shape[1] == 8
     first, later = (

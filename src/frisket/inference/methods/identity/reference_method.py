@@ -31,7 +31,7 @@ from frisket.inference.methods.identity.reference_tokens import (
     STATES,
     ReferenceReader,
     ReferenceTokens,
-    Several,
+    Combination,
 )
 from frisket.inference.methods.identity.strict import StrictConfinement
 from frisket.inference.methods.identity.vision_encoder import load_vision_encoder
@@ -142,13 +142,13 @@ def read_request(
     *,
     kinds: Sequence[ImageAdapterKind],
     kind: ImageAdapterKind | None = None,
-    several: Several = "join",
+    combination: Combination = "join",
     structure: float = 1.0,
     lora_scale: float = 1.0,
 ) -> ReadImageAdapter:
     """Read a request's file and references, refusing what cannot be, before a denoiser is loaded.
 
-    `kinds` are those that the method takes; `kind` names one that no tensor tells. `several`
+    `kinds` are those that the method takes; `kind` names one that no tensor tells. `combination`
     and `structure` as in `ReferenceReader`. Raises MethodUnusable, AdapterMismatch, EmbeddingMixup
     and FileNotFoundError.
     """
@@ -163,7 +163,7 @@ def read_request(
     encoder = None
     if file.kind in (*POOLED, *STATES):
         encoder = load_vision_encoder(request.encoder, request.source)
-    reader = ReferenceReader(file, source, encoder, several, structure)
+    reader = ReferenceReader(file, source, encoder, combination, structure)
     return ReadImageAdapter(file, request, reader.project(request.references), lora_scale)
 
 

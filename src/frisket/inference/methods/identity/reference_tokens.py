@@ -16,7 +16,7 @@ from frisket.faces.base import check_width
 from frisket.inference.methods.identity.vision_encoder import VisionEncoder
 from frisket.inference.methods.plugin import MethodUnusable, ReferencePicture
 
-Several = Literal["mean", "join"]
+Combination = Literal["mean", "join"]
 CROP_SIDE = 224  # pixels of the aligned face that FaceID-Plus shows to CLIP
 POOLED: tuple[ImageAdapterKind, ...] = ("base", "xlabs-flux")
 STATES: tuple[ImageAdapterKind, ...] = (
@@ -45,7 +45,7 @@ class ReferenceTokens:
 class ReferenceReader:
     """An adapter's file with what projects pictures for it.
 
-    `several` says what several faces become: one mean face, or the tokens of all side by side.
+    `combination` says what several faces become: one mean face, or the tokens of all side by side.
     Pictures without faces are always joined so. `structure` weighs CLIP's part in FaceID-Plus of
     the second version.
     """
@@ -53,7 +53,7 @@ class ReferenceReader:
     file: ImageAdapterFile
     source: str  # the file, for messages
     encoder: VisionEncoder | None = None
-    several: Several = "mean"
+    combination: Combination = "mean"
     structure: float = 1.0
 
     def __post_init__(self) -> None:
@@ -125,9 +125,9 @@ class ReferenceReader:
         if self.file.kind != "faceid":
             encoder = self._need_encoder()
             states = encoder.read_states([self._crop_face(reference) for reference in references])
-            states = states if self.several == "join" else join_tokens(states)
+            states = states if self.combination == "join" else join_tokens(states)
             zero_image = encoder.read_zero_image()
-        if self.several == "mean":
+        if self.combination == "mean":
             faces = functional.normalize(faces.mean(0, keepdim=True), dim=-1)
         more = () if states is None else (states, self.structure)
         tokens = projection(faces, *more)

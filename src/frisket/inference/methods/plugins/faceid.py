@@ -17,7 +17,7 @@ KINDS: tuple[ImageAdapterKind, ...] = ("faceid", "faceid-plus", "faceid-plusv2")
 class FaceIdOptions:
     """What FaceID has of its own.
 
-    `kind` says the version of a FaceID-Plus file that is not called plusv2. `several`: the
+    `kind` says the version of a FaceID-Plus file that is not called plusv2. `combination`: the
     faces of one person become a "mean" face (embeddings averaged, length one), or "join": each has
     tokens of its own (as the portrait files were trained). `structure` weighs CLIP's part in plusv2
     (the authors' s_scale). `lora` is the strength of the file's LoRA: theirs is 1 whatever the
@@ -25,7 +25,7 @@ class FaceIdOptions:
     """
 
     kind: Literal["", "faceid-plus", "faceid-plusv2"] = ""
-    several: Literal["mean", "join"] = "mean"
+    combination: Literal["mean", "join"] = "mean"
     structure: float = 1.0
     lora: float = 1.0
 
@@ -39,7 +39,7 @@ def read(request: MethodRequest, family: Family, variant: str) -> ReadImageAdapt
         variant,
         kinds=KINDS,
         kind=options.kind or None,
-        several=options.several,
+        combination=options.combination,
         structure=options.structure,
         lora_scale=options.lora,
     )

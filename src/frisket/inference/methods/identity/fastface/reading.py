@@ -17,7 +17,7 @@ from frisket.inference.methods.identity.fastface.method import DecoupledStrength
 from frisket.inference.methods.identity.guidance import GuidanceKind, Strength
 from frisket.inference.methods.identity.image_attention import Attend, attend_plainly
 from frisket.inference.methods.identity.reference_method import ReadImageAdapter, read_request
-from frisket.inference.methods.identity.reference_tokens import Several
+from frisket.inference.methods.identity.reference_tokens import Combination
 from frisket.inference.methods.identity.unets import has_unet
 from frisket.inference.methods.plugin import MethodRequest, MethodUnusable
 
@@ -60,7 +60,7 @@ class FastFaceOptions:
     moments: float = 1.0
     map_tokens: tuple[int, ...] = (0, 1, 2, 3)
     kind: Literal["", "faceid-plus", "faceid-plusv2"] = ""
-    several: Several = "mean"
+    combination: Combination = "mean"
     structure: float = 1.0
     lora: float = 1.0
 
