@@ -101,6 +101,7 @@ docs: $(STAMP)
 	$(BIN)/python scripts/examples_page.py
 	$(BIN)/frisket schema --output src/frisket/config/config.schema.json --reference docs/reference/config.md
 	$(BIN)/frisket families --reference docs/reference/families.md
+	$(BIN)/frisket methods --reference docs/reference/methods.md
 	$(BIN)/frisket import --reference docs/reference/import.md
 
 clean:

@@ -23,7 +23,7 @@ POWERS = {
         "training/optim.py",  # optimizer.name: behind the aliases, or with optimizer.trust
         "data/formats/parquet.py",  # and others: packages by fixed names
         "families/quantise.py",
-        "maskgen/backends/insightface.py",
+        "faces/sessions.py",  # onnxruntime
         "maskgen/text/spacy_chunks.py",
         "media/stills/readers.py",
     ),

@@ -33,6 +33,9 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
         *("--seed", "--negative", "--steps", "--guidance", "--width", "--height", "--frames"),
         *("--batch", "--output", "--image", "--trigger", "--fuse", "--fuse-with-loras"),
         *("--fuse-bias", "--fuse-step", "--fuse-layer", "--fuse-background"),
+        *("--method", "--method-source", "--method-scale", "--method-mask", "--method-strict"),
+        *("--method-option", "--face", "--like", "--pose", "--encoder", "--embedder"),
+        *("--embedder-source", "--detector", "--detector-source"),
     }
     | COMMON,
     "convert": {
@@ -44,6 +47,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "quickstart": {"--output", "--seeds", "--full", "--workers"} | COMMON,
     "schema": {"--output", "--reference"},
     "families": {"name", "--reference"},
+    "methods": {"--family", "--json", "--reference"},
     "evaluate": {
         *("runs", "--clips", "--masks", "--prompt", "--unrelated", "--image", "--seeds", "--draws"),
         *("--features", "--faces", "--no-samples", "--strict", "--output"),

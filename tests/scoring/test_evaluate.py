@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 import torch
 import typer
+from tests.maskgen.tiny import people
 from typer.testing import CliRunner
 
 from frisket.cli.evaluate import add
 from frisket.config.load import ConfigError, load
 from frisket.config.run_config import write_trained
 from frisket.config.tree import Config
+from frisket.faces.base import FaceModelNotFound
 from frisket.families.models.pocket.family import FAMILY
 from frisket.recipes.evaluate import Measures, evaluate
 from frisket.recipes.quickstart import MASKS, make_project
@@ -90,6 +92,31 @@ def test_runs_stand_side_by_side_on_one_page(base: Path, tmp_path: Path) -> None
     assert page.count("<img ") == 3 * (2 + 2)  # base and two runs, two seeds and two prompts
     for name in ("base", "plain", "mask"):
         assert len(list((tmp_path / "samples" / name).glob("*.png"))) == 4
+
+
+def test_faces_have_rows_of_their_own(
+    base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("onnx")
+    middle = [(28.0, 30.0), (36.0, 30.0), (32.0, 34.0), (29.0, 38.0), (35.0, 38.0)]
+    pack = people.faces(tmp_path / "pack", [(0.9, middle)])  # finds a face wherever it looks
+    measures = replace(QUICK, faces=pack, unrelated=("a ring",))
+    result = evaluate([read_run(base / "runs" / "mask")], tmp_path / "out", measures)
+    assert "non-commercial" in caplog.text
+    identity = report(tmp_path / "out")["identity"]
+    assert identity.keys() == {"base", "mask"}
+    score = identity["mask"]["subject"]
+    assert (score["pictures"], score["detected"], score["right"]) == (2, 1.0, None)
+    assert score["low"] <= score["cosine"] <= score["high"]
+    (run,) = report(tmp_path / "out")["runs"]
+    assert run["metrics"]["identity"]["mean"] == pytest.approx(score["cosine"])
+    page = result.page.read_text(encoding="utf-8")
+    assert "The same face?" in page
+    assert "training pictures" in page
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(FaceModelNotFound, match=r"empty holds no face recogniser.*OpenCV"):
+        evaluate([read_run(base / "runs" / "mask")], tmp_path, replace(measures, faces=empty))
 
 
 def test_a_lora_that_learnt_nothing_is_the_base_in_every_number(base: Path, tmp_path: Path) -> None:

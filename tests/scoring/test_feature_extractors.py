@@ -1,4 +1,4 @@
-"""Local vision models: any ViT folder gives patches, and faces are told by an InsightFace pack."""
+"""Local vision models: any ViT folder gives patches."""
 
 import json
 from collections.abc import Callable
@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.maskgen.tiny import people
 
-from frisket.config.load import ConfigError
 from frisket.evaluation.patches import match_patches
 from frisket.inference.generate import Picture
 from frisket.inference.sample_specs import SampleSpec
 from frisket.maskgen.base import MaskWeightsNotFound
 from frisket.pocket.world import ZIGZAG, Background, draw, random_creature
 from frisket.scoring.clips import TrainingPicture
-from frisket.scoring.feature_extractors import open_face_recogniser, open_feature_extractor
+from frisket.scoring.feature_extractors import open_feature_extractor
 from frisket.scoring.similarity import COPY, measure_likeness
 
 SMALL = {
@@ -155,37 +153,3 @@ def test_wrong_folders_are_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(MaskWeightsNotFound, match=r"type bert, not clip or .* or dinov3_vit"):
         open_feature_extractor(tmp_path, "cpu")
-
-
-def test_the_same_face_is_closer_than_another(tmp_path: Path) -> None:
-    faces = open_face_recogniser(people.faces(tmp_path), "cpu")
-
-    def face(top: int, bottom: int) -> torch.Tensor:
-        frame = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
-        frame[:, :32, :, 0], frame[:, 32:, :, 2] = top, bottom
-        return frame
-
-    inside = torch.ones(1, 64, 64)
-    taught = [TrainingPicture("one", face(250, 120), inside, 1 - inside)]
-    shot = SampleSpec("", 0, 64, 64, 1, 1, 1.0)
-    pictures = {
-        "base": [Picture(shot, face(10, 255))],
-        "run": [Picture(shot, face(245, 125))],
-    }
-    told = measure_likeness(pictures, taught, None, faces, "base")
-    assert told.values["run"]["identity"][0] > 0.98
-    assert told.values["run"]["identity"][0] > told.values["base"]["identity"][0]
-    assert told.values["run"]["faces"] == [1.0]
-    assert told.raw["identity"][COPY] == pytest.approx(1, abs=1e-5)
-    elsewhere = torch.zeros(1, 64, 64)
-    elsewhere[:, :8, :8] = 1
-    nobody = [TrainingPicture("one", face(250, 120), elsewhere, 1 - elsewhere)]
-    told = measure_likeness(pictures, nobody, None, faces, "base")
-    assert "no face was found inside the masks" in told.lacking["identity"]
-
-
-def test_a_pack_without_a_recogniser_cannot_compare(tmp_path: Path) -> None:
-    people.faces(tmp_path)
-    (tmp_path / "w600k_r50.onnx").unlink()
-    with pytest.raises(ConfigError, match="no recogniser"):
-        open_face_recogniser(tmp_path, "cpu").embedding(torch.zeros(64, 64, 3, dtype=torch.uint8))

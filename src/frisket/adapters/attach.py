@@ -12,6 +12,7 @@ from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig, inject_adapter_
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from frisket.adapters.image.adapter import silence_pictures
 from frisket.adapters.routed.calls import forget_calls
 from frisket.adapters.routed.factors import Factors
 from frisket.adapters.routed.orthogonal import start_orthogonal
@@ -137,7 +138,7 @@ def frozen(denoiser: nn.Module) -> Iterator[None]:
             # Not enable_adapters(False): it also clears requires_grad, and what is built on the
             # parameters (DistributedDataParallel, optimizers) would trip over that.
             layer._disable_adapters = True
-        with use_base(model):
+        with use_base(model), silence_pictures(model):
             yield
     finally:
         for module, mode in zip(modules, modes, strict=True):

@@ -58,6 +58,8 @@ class BranchCall:
     keys has no place in the picture. `output` is what the branch is added to: what attention gave
     the same rows before the out projection, or, where it is added later (FLUX), the picture as the
     block gave it. `cells`, `folded`, `timestep`, `prompt` and `samples` are those of `Projections`.
+    `projected` are query, key and value of the same rows before their norms, of layers whose public
+    adapters read them (SD3); else None.
     """
 
     query: Float[Tensor, "b n heads d"]
@@ -67,6 +69,7 @@ class BranchCall:
     timestep: Tensor | None = None
     prompt: Tensor | Sequence[Tensor] | None = None
     samples: tuple[int, ...] | None = None
+    projected: tuple[Tensor, Tensor, Tensor] | None = None  # each b n heads d
 
 
 # What a branch adds to `output`; None adds nothing and leaves the layer's tensors untouched.

@@ -20,13 +20,16 @@ def add(app: typer.Typer, bar: Bar) -> None:
     def generate(typed: TypedOptions) -> None:
         """Sample pictures or clips by prompt, with a LoRA, without, or both.
 
-        What is left open is as in [preview], then as the model's variant has it.
+        Methods that keep a face, person or thing act besides (docs/identity). What is left open is
+        as in [preview], then as the model's variant has it.
         """
+        from frisket.config.identity.typed import lay_methods
         from frisket.config.load import check, read_both
         from frisket.recipes.generate import generate as run
         from frisket.runs.sampling.gallery import new_folder, write_gallery
 
         request, config, origin = read_both(_load_request(), typed)
+        config, origin = lay_methods(request.methods, config, origin)
         check(config, origin)
         settings = request.preview.sampling()  # what is typed, over what is sampled in training
         prompts, folder = request.preview.prompts, config.run.output
@@ -38,6 +41,7 @@ def add(app: typer.Typer, bar: Bar) -> None:
             list(request.strengths),
             base=request.base,
             train=config.model.train,
+            needed=not config.identity,
         )
         with bar() as progress:
             samples = run(
@@ -71,31 +75,44 @@ def _load_request() -> "type[GenerateRequest]":
 
 
 def choose_adapters(
-    output: Path, loras: list[Path], strengths: list[float], *, base: bool, train: str = "lora"
+    output: Path,
+    loras: list[Path],
+    strengths: list[float],
+    *,
+    base: bool,
+    train: str = "lora",
+    needed: bool = True,
 ) -> list[tuple[Path, float]]:
     """LoRA files with their strengths: those asked for, else the one the config trained.
 
     A run that trained all weights has a model in its place; of a folder that was used for both
-    kinds, the one that `train` (`model.train`) says.
+    kinds, the one that `train` (`model.train`) says. Where none is `needed` and none was trained,
+    that is said and none is taken.
     """
     if base and (loras or strengths):
         raise typer.BadParameter("--base samples without a LoRA; leave out --lora and --strength")
     if base:
         return []
-    loras = loras or [_find_trained(output, train)]
+    loras = loras or _list_trained(output, train, needed=needed)
     if len(strengths) > len(loras):
         raise typer.BadParameter(f"{len(strengths)} --strength for {len(loras)} --lora")
     return list(zip(loras, strengths + [1.0] * (len(loras) - len(strengths)), strict=True))
 
 
-def _find_trained(output: Path, train: str) -> Path:
-    """The LoRA of a run folder, or its model; BadParameter where it has neither."""
+def _list_trained(output: Path, train: str, *, needed: bool) -> list[Path]:
+    """The LoRA of a run folder, or its model; BadParameter where one is needed and none is there.
+
+    Where none is needed, it is said that there is none.
+    """
     from frisket.runs.sampling.whole_models import find_model
 
     lora, model = output / "lora.safetensors", find_model(output)
     has_lora = lora.is_file() or any(output.glob("lora-*.safetensors"))  # one an expert
     if model is not None and (train == "all" or not has_lora):
-        return model
-    if not has_lora:
+        return [model]
+    if has_lora:
+        return [lora]
+    if needed:
         raise typer.BadParameter(f"{lora} is not there yet: train first, or give --lora or --base")
-    return lora
+    typer.echo(f"{lora} is not there: the methods act on the base model", err=True)
+    return []

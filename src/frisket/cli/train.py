@@ -48,7 +48,9 @@ def train(
         record_output("lora", file)
     if result.model is not None:
         record_output("model", result.model)
-    files = " and ".join(map(str, result.loras or [result.model]))
+    if result.image_adapter is not None:
+        record_output("image adapter", result.image_adapter)
+    files = " and ".join(map(str, result.loras or [result.image_adapter or result.model]))
     typer.echo(
         f"{files}: {result.steps} steps, {result.seconds:.0f} s of CPU time,"
         f" {result.peak_mib:.0f} MiB at most"

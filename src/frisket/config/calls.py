@@ -8,6 +8,7 @@ from pydantic import Field
 
 from frisket.config.command_options import ARGUMENT, FIRST, option, pick_fields
 from frisket.config.data import Count, Section
+from frisket.config.identity.typed import MethodOptions
 from frisket.config.tree import Preview
 
 SAMPLED = (
@@ -62,6 +63,7 @@ class GenerateRequest(Section):
     compare: bool = False
     """Sample with and without, same seeds."""
     fuse: Fuse = Fuse()
+    methods: MethodOptions = MethodOptions()
     batch: Count | None = None
     """Samples at a time."""
     output: Annotated[Path | None, option("--output", "-o")] = None
@@ -95,7 +97,7 @@ class EvaluateRequest(Section):
     features: Path | None = None
     """Folder of a CLIP, SigLIP or DINO model."""
     faces: Path | None = None
-    """Folder of an InsightFace pack: is it the same face?"""
+    """Folder of a face detector and recogniser (OpenCV's, an InsightFace pack): the same face?"""
     phrases: Annotated[tuple[str, ...], option("--phrase", metavar="REGION=PHRASE")] = ()
     """What captions call a region: how well attention fits it; by default those of [regions]."""
     no_samples: bool = False

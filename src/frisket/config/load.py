@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from frisket.config.checks.identity_tables import list_identity_problems
 from frisket.config.error_messages import explain, or_all, problem
 from frisket.config.label_map import with_legends
 from frisket.config.presets.lay import plan_for
@@ -40,6 +41,7 @@ __all__ = [
 
 
 R = TypeVar("R", bound=Section)
+FACE_PATHS = ("embedder_source", "references", "detector_source")  # of losses.identity
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -220,7 +222,7 @@ def _absolute(path: Path, origin: Origin, key: Key) -> Path:
 
 
 def _resolve_sources(config: Config, origin: Origin) -> Config:
-    """`model.source` and `maskgen.sources` name hub ids or paths."""
+    """`model.source` and `maskgen.sources` name hub ids or paths, `losses.identity` paths."""
     changed: dict[str, Any] = {}
     source = _resolve_source(config.model.source, origin, ("model", "source"))
     if source != config.model.source:
@@ -231,6 +233,16 @@ def _resolve_sources(config: Config, origin: Origin) -> Config:
     }
     if sources != config.maskgen.sources:
         changed["maskgen"] = config.maskgen.model_copy(update={"sources": sources})
+    identity = config.losses.identity
+    if isinstance(identity, dict):
+        table = {
+            option: _resolve_source(value, origin, ("losses", "identity", option))
+            if option in FACE_PATHS and isinstance(value, str)
+            else value
+            for option, value in identity.items()
+        }
+        if table != identity:
+            changed["losses"] = config.losses.model_copy(update={"identity": table})
     return config.model_copy(update=changed) if changed else config
 
 
@@ -253,6 +265,7 @@ def check(config: Config, origin: Origin | None = None) -> None:
         *_term_problems(config),
         *_compat_problems(config),
         *_maskgen_problems(config),
+        *list_identity_problems(config),
         *optimizer_problems(config),
     )
     if problems:

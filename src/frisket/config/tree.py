@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_serializer, model_validator
 
-from frisket.config.command_options import option
 from frisket.config.composites.tables import Mixes, Swap
 from frisket.config.data import (
     Count,
@@ -20,9 +19,12 @@ from frisket.config.data import (
     list_weights,
     read_regions,
 )
+from frisket.config.identity.tables import Identity
+from frisket.config.image_adapter.tables import ImageAdapterTraining
 from frisket.config.lora import Lora
 from frisket.config.maskgen import MaskGeneration
 from frisket.config.presets.lay import lay_under, plan_for
+from frisket.config.previews.tables import Preview
 from frisket.config.timesteps import Noise, Timesteps
 from frisket.config.tokens.tables import PatchMasking, Routing
 
@@ -57,9 +59,9 @@ class Model(Section):
     """`auto` (cuda, mps or cpu), or a torch device."""
     experts: Literal["both", "high", "low"] = "both"
     """Which experts of a two-expert model (Wan 2.2 A14B) are trained: high noise, low noise."""
-    train: Literal["lora", "all"] = "lora"
-    """What is trained: a LoRA on the frozen base, or `all` weights of the denoiser
-    (docs/train-all-weights)."""
+    train: Literal["lora", "image_adapter", "all"] = "lora"
+    """What is trained: a LoRA on the frozen base, an [image_adapter] on it, or `all` weights of the
+    denoiser (docs/train-all-weights)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the frozen base; the adapter trains in float32, and so do all weights
     (`train = "all"`)."""
@@ -89,6 +91,9 @@ class Losses(Section):
     | mse | balanced | pixel | overlap, layers, softmax, t_min, t_max."""
     reconstruction: Strength | dict[str, Any] = 0.0
     """What lies in the noisy latents where [patch_masking] left tokens out (docs/maskdit)."""
+    identity: Strength | dict[str, Any] = 0.0
+    """The face in a region looks like the person (docs/identity-loss). Options: t_max, region,
+    frames, embedder, embedder_source, references, detector, detector_source."""
     balance: Literal["none", "concepts"] = "none"
     """concepts: regions with a phrase teach equally over the data set, however rare or small."""
     normalise: Literal["sample", "batch", "none", "area", "global"] | None = None
@@ -120,6 +125,7 @@ class Losses(Section):
             "prior": self.prior,
             "attention": self.attention,
             "reconstruction": self.reconstruction,
+            "identity": self.identity,
             **(self.__pydantic_extra__ or {}),
         }
         tables = {
@@ -213,37 +219,6 @@ class Validation(Section):
         return self
 
 
-class Preview(Section):
-    """Sample grids during training."""
-
-    every: Annotated[int, Field(ge=0)] = 0
-    """Steps between previews; 0 turns these off."""
-    every_epochs: Annotated[int, Field(ge=0)] = 0
-    """Epochs between previews, besides; 0 turns these off."""
-    prompts: Annotated[tuple[str, ...], option("--prompt", "-p")] = ()
-    """What is sampled."""
-    seeds: Annotated[tuple[int, ...], option("--seed")] = (0,)
-    """One column a seed."""
-    negative: str = ""
-    """Negative prompt."""
-    images: Annotated[tuple[Path, ...], option("--image")] = ()
-    """First frame (image to video) or reference pictures, for models that look at some."""
-    steps: Count | None = None
-    """Sampling steps; empty takes the variant's own."""
-    guidance: float | None = None
-    """Guidance scale; empty takes the variant's own."""
-    width: Count | None = None
-    """Pixels; empty takes the variant's own."""
-    height: Count | None = None
-    """Pixels; empty takes the variant's own."""
-    frames: Count | None = None
-    """Frames; empty takes the variant's own."""
-
-    def sampling(self) -> dict[str, Any]:
-        """How a picture is sampled: all but how often, and of what."""
-        return self.model_dump(exclude={"every", "every_epochs", "prompts", "seeds"})
-
-
 class Run(Section):
     """One training run: its folders, its length, what it saves and how it computes."""
 
@@ -298,10 +273,12 @@ class Config(Section):
     timesteps: Timesteps = Timesteps()
     noise: Noise = Noise()
     lora: Lora = Lora()
+    image_adapter: ImageAdapterTraining = ImageAdapterTraining()
     memory: Memory = Memory()
     optimizer: Optimizer = Optimizer()
     validation: Validation = Validation()
     preview: Preview = Preview()
+    identity: tuple[Identity, ...] = ()
     run: Run = Run()
     maskgen: MaskGeneration = MaskGeneration()
 
@@ -314,8 +291,13 @@ class Config(Section):
 
     @model_serializer(mode="wrap")
     def _leave_out_masks(self, write: Any) -> dict[str, Any]:
-        """How masks are made only where something is said of it: it is no part of a run."""
+        """How masks are made only where something is said of it: it is no part of a run.
+
+        So with methods of sampling.
+        """
         tree: dict[str, Any] = write(self)
+        if not self.identity:
+            tree.pop("identity", None)
         if self.maskgen == type(self.maskgen)():
             tree.pop("maskgen", None)
         return tree

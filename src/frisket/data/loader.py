@@ -11,10 +11,12 @@ from itertools import count
 from frisket.data.cached.store import Cache, CacheEntry, CorruptEntry, EntryKind
 from frisket.data.captions import pick_subset
 from frisket.data.composites.reading import CachedPicture, PictureReader
+from frisket.data.faces.reading import draw_marks, spread_marks, unpack_marks
 from frisket.data.records import Item, Prepared
 from frisket.data.rng import draw
 from frisket.data.sample import Batch, Sample, collate
 from frisket.data.schedule import Schedule
+from frisket.losses.faces import MarkRow
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +56,10 @@ class Loader:
     The processes of a run deal the one row of batches out between them: from row r on, process
     `rank` of `world` gets the rows r + rank, r + rank + world, ..., so that no two see the same
     draw, and a run that goes on with another number of processes neither skips nor repeats one.
-    Caption dropout, tag order, mix, background swap, the variant of a mask and the regions of a
-    subset are drawn for each place of each batch; what is not mixed may be swapped, and what is
-    neither shows a subset.
+    Caption dropout, tag order, mix, background swap, the variant of a mask, the regions of a
+    subset and the frames whose faces are looked at are drawn for each place of each batch; what is
+    not mixed may be swapped, and what is neither shows a subset. A mix shows no face that is known:
+    its subjects stand elsewhere.
 
     An entry that is missing or corrupt is made again by `prepared.rebuild`, on the caller's thread
     (it may load a model); where there is none, or it does not help, CorruptEntry names the file.
@@ -166,17 +169,19 @@ class Loader:
         if item.mixes and chance("mix") < self.prepared.mix_rate:
             mix = item.mixes[int(chance("subjects") * len(item.mixes))]
             return self._sample(item, self.pictures.read_mix(mix), _drop(item, mix.text, chance))
+        marks = draw_marks(self._read_marks(item), self.prepared.face_frames, chance)
         if item.swaps and chance("swap") < self.prepared.swap_rate:
             swap = item.swaps[int(chance("background") * len(item.swaps))]
             picture, text = self.pictures.read_swap(item, swap, coverage), swap.text
-            return self._sample(item, picture, _drop(item, text, chance), swapped=True)
+            text = _drop(item, text, chance)
+            return self._sample(item, picture, text, swapped=True, faces=marks)
         picture = self.pictures.read_clip(item.latents, coverage)
         if not item.subsets:
             text = item.texts[int(chance("tags") * len(item.texts))]
-            return self._sample(item, picture, _drop(item, text, chance))
+            return self._sample(item, picture, _drop(item, text, chance), faces=marks)
         sizes = [len(subset.kept) for subset in item.subsets]
         subset = item.subsets[pick_subset(sizes, chance("subset"))]
-        sample = self._sample(item, picture, _drop(item, subset.text, chance))
+        sample = self._sample(item, picture, _drop(item, subset.text, chance), faces=marks)
         if not subset.left:
             return sample
         region_flags = tuple(name not in subset.left for name in self.prepared.regions)
@@ -184,10 +189,20 @@ class Loader:
 
     def _plain(self, item: Item) -> Sample:
         picture = self.pictures.read_clip(item.latents, item.coverage)
-        return self._sample(item, picture, item.texts[0])
+        marks = spread_marks(self._read_marks(item), self.prepared.face_frames)
+        return self._sample(item, picture, item.texts[0], faces=marks)
+
+    def _read_marks(self, item: Item) -> MarkRow:
+        return () if item.faces is None else unpack_marks(self._load("faces", item.faces).tensors)
 
     def _sample(
-        self, item: Item, picture: CachedPicture, text: str, *, swapped: bool = False
+        self,
+        item: Item,
+        picture: CachedPicture,
+        text: str,
+        *,
+        swapped: bool = False,
+        faces: MarkRow = (),
     ) -> Sample:
         regions = self.prepared.regions
         planes = picture.planes
@@ -203,6 +218,7 @@ class Loader:
             swapped=swapped,
             prior_coverage=picture.prior_planes,
             phrases=self.prepared.phrases.get(text, ()),
+            faces=faces,
         )
 
 

@@ -15,6 +15,7 @@ from frisket.data.choosing import choose as choose_clips
 from frisket.data.composites.mixing import MaskedClip
 from frisket.data.composites.planning import PlanMix, PlanSwap, plan_composites
 from frisket.data.encoding import Encoding, PictureFiles
+from frisket.data.faces.reading import FaceEntries, FaceReader
 from frisket.data.mask_pipeline import Facts, cover, coverage_record
 from frisket.data.records import (
     Captions,
@@ -63,6 +64,7 @@ def prepare(
     progress: Progress = _silent,
     phrases: Mapping[str, str] | None = None,
     locate: Callable[[Sequence[Item], Captions], Mapping[str, PhraseRow]] | None = None,
+    faces: FaceReader | None = None,
 ) -> Prepared:
     """Make every missing latents, text and coverage entry; unchanged clips cost a stat or two.
 
@@ -71,18 +73,21 @@ def prepare(
     may be functions of all masked windows (backdrops taken from the clips themselves). `holdout`
     clips are kept out of training, evenly over the list, and the sets `measured` whole. `phrases`
     are the words of regions; `locate` finds them in the captions of the training clips, and
-    refuses, before anything is encoded. Order: masks, then every frame is decoded once, then
+    refuses, before anything is encoded. `faces` reads whose face a clip shows, from its clean
+    frames. Order: masks, then every frame is decoded once, then
     latents, then text, so that a bad file shows before hours of encoding, and VAE and text encoder
     are never loaded together. May be killed at any moment: what was finished is not done again.
 
     Raises BadClips with every unusable file, caption or name, and with every clip or caption for
     which a model gives NaN or infinity; NoMasks for clips without the mask they are required to
-    have; ClipsNotFound, MasksNotFound and TwoFiles as `media.files.find` does.
+    have; NoFaces where `faces` finds none in any clip; ClipsNotFound, MasksNotFound and TwoFiles as
+    `media.files.find` does.
     """
     cache.sweep()
     with Index(cache.folder) as index:
         walk = _Walk(cache, index, encoders, dict(regions), progress)
         walk.phrases, walk.locate = phrases or {}, locate
+        walk.look_for(faces)
         return walk.run(clipsets, swap, mix, holdout, measured)
 
 
@@ -110,6 +115,14 @@ class _Walk:
         self.refused: list[ValueError] = []  # of how files lie there; each is in `bad` as well
         self.phrases: Mapping[str, str] = {}
         self.locate: Callable[[Sequence[Item], Captions], Mapping[str, PhraseRow]] | None = None
+        self.faces: FaceEntries | None = None
+
+    def look_for(self, reader: FaceReader | None) -> None:
+        """Have the faces of the clips read as well; None leaves them."""
+        if reader is not None:
+            self.faces = FaceEntries(
+                self.entries, self.encoders.grid, self.regions, reader, self.progress, self.bad
+            )
 
     def run(
         self,
@@ -143,6 +156,7 @@ class _Walk:
         stop_if_bad(self.bad, self.refused)
         kept = tuple(items[position] for position in training)
         rows = self.locate(kept, self.work.captions) if self.locate is not None else {}
+        self._read_faces(kept, _list_folders(clipsets))
         self.work.run()
         stop_if_bad(self.bad, self.refused)
         self.work.embed()
@@ -157,6 +171,15 @@ class _Walk:
             phrases=rows,
             draw_mixes=draw_mixes,
         )
+
+    def _plan_faces(self, window: Window) -> str | None:
+        return None if self.faces is None else self.faces.plan(window)
+
+    def _read_faces(self, items: Sequence[Item], source: str) -> None:
+        if self.faces is not None:
+            self.faces.run()
+            stop_if_bad(self.bad, self.refused)
+            self.faces.stop_if_none([item.faces for item in items], source)
 
     def _plan_measured(self, measured: Sequence[Clipset], contents: set[str]) -> Iterator[Item]:
         """The items of evaluation sets, as they are: not mirrored, each once."""
@@ -309,6 +332,7 @@ class _Walk:
             else (),
             picks=geometry.picks,
             crop=geometry.crop,
+            faces=self._plan_faces(window),
         )
 
     def _measure_picture(self, picture: Path, content: str) -> tuple[int, int]:

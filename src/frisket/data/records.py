@@ -300,6 +300,7 @@ class Item:
     mixes: tuple[Mix, ...] = field(default=(), repr=False)
     picks: tuple[int, ...] = field(default=(), repr=False)  # frames of the file it is made of
     crop: tuple[float, ...] = field(default=(), repr=False)  # top, left, height, width: pixels
+    faces: str | None = field(default=None, repr=False)  # key of its faces, where a term asks
 
     @property
     def bucket(self) -> tuple[tuple[int, ...], ...]:
@@ -354,6 +355,7 @@ class Prepared:
     mix_rate: float = 0.0  # share of draws of a clip with mixes that take one
     draw_mixes: Callable[[], Sequence[PaintedMix]] | None = None  # some of them, to look at
     mix_sheet: Path | None = None  # picture of these
+    face_frames: int = 1  # latent frames of a clip whose faces a draw shows
 
     @property
     def digest(self) -> str:
@@ -364,6 +366,7 @@ class Prepared:
             draws = "".join(f"{texts!r}" for texts in (item.drawn, item.subsets) if texts)
             keeps = "".join(swap.keep for swap in item.swaps)
             mixes = f"{item.mixes!r}" if item.mixes else ""
+            mixes += f"faces={item.faces}" if item.faces else ""
             line = f"{plain!r}".replace("reference_sizes=", "seen=")  # as runs on disk have it
             whole.update(f"{line}{draws}{keeps}{mixes}\n".encode())
         whole.update(repr((len(self.held), self.regions, self.swap_rate)).encode())

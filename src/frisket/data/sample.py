@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from frisket.losses.faces import MarkRow
 from frisket.shapes import CellPlanes, Coverage, Flags, Latents, PerSample, RegionFlags
 
 
@@ -19,7 +20,8 @@ class Sample:
     is there where the prior term reads the mask its own way. `phrases` are the positions on the
     text axis that the phrase of each region that has one takes, () where the caption lacks it.
     `region_flags` says of each region whether this draw teaches it; empty means all. `item` is its
-    place among the prepared clips, -1 where nobody says.
+    place among the prepared clips, -1 where nobody says. `faces` are those that a loss term looks
+    at in this draw.
     """
 
     latents: Tensor
@@ -33,6 +35,7 @@ class Sample:
     phrases: tuple[tuple[int, ...], ...] = ()
     region_flags: tuple[bool, ...] = ()
     item: int = -1
+    faces: MarkRow = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,8 @@ class Batch:
     `coverage` has one plane a configured region, in the configured order. `weight` is the data
     set's, and stays out of the mask's divisor. `swapped` says whose background was replaced.
     `phrases` and `region_flags` are those of the samples; empty where no sample has any. `items`
-    are the places of the clips among those prepared, empty where nobody says.
+    are the places of the clips among those prepared, empty where nobody says. `faces` has a row a
+    sample, or is empty where no sample has any.
     """
 
     latents: Latents
@@ -56,6 +60,7 @@ class Batch:
     phrases: tuple[tuple[tuple[int, ...], ...], ...] = ()
     region_flags: RegionFlags | None = None
     items: tuple[int, ...] = ()
+    faces: tuple[MarkRow, ...] = ()
 
     def __len__(self) -> int:
         """How many clips it holds."""
@@ -113,6 +118,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         phrases=tuple(sample.phrases for sample in samples) if samples[0].phrases else (),
         region_flags=_join_region_flags(samples),
         items=tuple(sample.item for sample in samples),
+        faces=_join_faces(samples),
     )
 
 
@@ -121,6 +127,11 @@ def _join_region_flags(samples: Sequence[Sample]) -> RegionFlags | None:
         return None
     regions = samples[0].coverage.shape[0]
     return torch.tensor([sample.region_flags or (True,) * regions for sample in samples])
+
+
+def _join_faces(samples: Sequence[Sample]) -> tuple[MarkRow, ...]:
+    rows = tuple(sample.faces for sample in samples)
+    return rows if any(rows) else ()
 
 
 def _check_alike(samples: Sequence[Sample]) -> None:

@@ -105,7 +105,8 @@ METRICS: tuple[Metric, ...] = (
         "picture",
         "high",
         ".2f",
-        "Cosine of the largest face with the mean training face, of pictures that have a face.",
+        "Cosine of the face with the mean training face, 0 for a picture without one; of several"
+        " people, the mean over them.",
     ),
     Metric(
         "faces",
@@ -113,7 +114,7 @@ METRICS: tuple[Metric, ...] = (
         "picture",
         "",
         ".0%",
-        "Share of the pictures that a face was found on.",
+        "Share of the pictures that a face was found on, of several people the mean share.",
     ),
     Metric(
         "drift",

@@ -19,15 +19,32 @@ UnitEmbeddings = Float[Tensor, "b d"]  # divided by their norms
 EmbeddingScale = Literal["raw", "unit"]
 
 SIDE = 112  # pixels of an aligned face
+# Border and words are those of frisket.adapters.image.guards, which stands on the same floor and so
+# cannot be imported; tests/faces/test_guards.py holds them equal.
 LEAST_RAW_NORM = 1.5  # networks of the ArcFace kind answer about 20; a unit embedding has 1
-UNIT_TOLERANCE = 0.02  # of a unit embedding that was kept in half precision
+RAW_WANTED = (
+    "a raw one is wanted (norms of about 20): this one was normalised; hand over the network's own"
+    " answer (InsightFace's embedding, not normed_embedding)"
+)
+UNIT_WANTED = (
+    "one of length 1 is wanted: this one is raw; divide it by its norm (InsightFace's"
+    " normed_embedding, not embedding)"
+)
 
 
-class EmbedderNotFound(FileNotFoundError):
+class FaceModelNotFound(FileNotFoundError):
+    """A face model's file that is not there or not whole; names file, fault and a source."""
+
+
+class FaceModelUnusable(ValueError):
+    """A face model that cannot do what is asked of it here; the message says the fix."""
+
+
+class EmbedderNotFound(FaceModelNotFound):
     """Weights that are not there or not whole; the message names file, fault and a source."""
 
 
-class EmbedderUnusable(ValueError):
+class EmbedderUnusable(FaceModelUnusable):
     """An embedder that cannot do what is asked of it here; the message says the fix."""
 
 
@@ -65,8 +82,11 @@ class EmbedderPlugin:
     licence: Licence
     load: Callable[[str, str], Embedder]
     commercial: bool  # whether what it loads may be used commercially; else never a default
+    trainable_through: bool = True  # of what it loads, known before it is loaded
     files: str = ""  # what the source must be; empty where the package brings the weights
     published: str = ""  # where its files are to be had
+    names: tuple[str, ...] = ()  # of the files: a folder with one of them is taken for its source
+    detector: str = ""  # the face detector that goes with it
     tiny: Callable[[Path], Path] | None = None  # a small random build of its files, for tests
 
 
@@ -113,8 +133,8 @@ def check_norm(embeddings: Float[Tensor, "b d"], scale: EmbeddingScale, source: 
     """Refuse embeddings of the other scale, for files and callers that hand over bare numbers.
 
     `source` is the file or option they came from. Raises EmbeddingMixup, which names the row, its
-    norm and the fix. Zeros are refused too: the rows of "no face" that guidance needs are made
-    where they are needed, after this.
+    norm and the fix. A mean of unit embeddings is shorter than 1 and counts as one. Zeros are
+    refused: the rows of "no face" that guidance needs are made where they are needed, after this.
     """
     for row, norm in enumerate(embeddings.detach().double().norm(dim=-1).tolist()):
         subject = f"{source}: embedding {row} has norm {norm:.4g}"
@@ -123,16 +143,9 @@ def check_norm(embeddings: Float[Tensor, "b d"], scale: EmbeddingScale, source: 
                 f"{subject}, so it holds no face; embed the picture again and look at its crop"
             )
         if scale == "raw" and norm < LEAST_RAW_NORM:
-            raise EmbeddingMixup(
-                f"{subject}, and a raw one is wanted (norms of about 20, as InstantID reads): this"
-                " one was normalised; hand over the network's own answer (insightface:"
-                " face.embedding, not face.normed_embedding)"
-            )
-        if scale == "unit" and abs(norm - 1) > UNIT_TOLERANCE:
-            raise EmbeddingMixup(
-                f"{subject}, and a unit one is wanted (norm 1, as IP-Adapter FaceID reads): this"
-                " one is raw; divide it by its norm (insightface: face.normed_embedding)"
-            )
+            raise EmbeddingMixup(f"{subject}, and {RAW_WANTED}")
+        if scale == "unit" and norm >= LEAST_RAW_NORM:
+            raise EmbeddingMixup(f"{subject}, and {UNIT_WANTED}")
 
 
 def check_width(width: int, expected: int, source: str, reader: str) -> None:

@@ -202,7 +202,7 @@ class Family(Protocol):
         ...
 
     def decode(self, vae: nn.Module, latents: Latents) -> Clip:
-        """The inverse of `encode`, in [-1, 1]."""
+        """The inverse of `encode`, in [-1, 1]; gradients flow to the latents."""
         ...
 
     def embed(

@@ -183,7 +183,6 @@ def encode_kl(vae: nn.Module, clip: Clip, scale: float, shift: float = 0.0) -> L
     return ((raw - shift) * scale).unflatten(0, (len(clip), -1)).transpose(1, 2).contiguous()
 
 
-@torch.no_grad()
 def decode_kl(vae: nn.Module, latents: Latents, scale: float, shift: float = 0.0) -> Clip:
     """The inverse of `encode_kl`, float32."""
     weight = next(vae.parameters())

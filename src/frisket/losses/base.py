@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
+from frisket.losses.faces import Decode, FaceComparison
 from frisket.registry import Shelf
 from frisket.shapes import Coverage, Latents, PerSample, PhraseFlags, PhraseMaps, Weights
 
@@ -69,7 +70,10 @@ class Step:
     draws is what it was. `noisy` are the latents that the denoiser was handed, for terms that
     need LEFT_OUT. `left_out` are the weights of the cells behind tokens that it left out and
     predicts all the same (patch masking), which `weights` lack, and 0 elsewhere; each token is
-    `patch` cells. Empty where all were in.
+    `patch` cells. Empty where all were in. `clean` are the latents that were corrupted, `estimate`
+    what the prediction says they are (x_0, float32, differentiable), `decode` turns such latents,
+    b c f h w, into pixels; all three for terms that need DECODED. `faces` is for those that need
+    FACES.
     """
 
     prediction: Latents
@@ -89,12 +93,18 @@ class Step:
     left_out: Weights | None = None
     patch: tuple[int, int, int] = (1, 1, 1)
     attention: Mapping[AttentionRequest, AttentionMaps] = field(default_factory=dict)
+    clean: Latents | None = None
+    estimate: Latents | None = None
+    decode: Decode | None = None
+    faces: FaceComparison | None = None
 
 
 # What a term may ask of the trainer: the prediction of the frozen base, of the averaged adapter,
-# the attention of the denoiser in its own forward pass (see `AttentionTerm`), and tokens left out.
+# the attention of the denoiser in its own forward pass (see `AttentionTerm`), tokens left out, what
+# the prediction looks like (`Step.decode`), and the faces of the clips (`losses.faces.FaceTerm`).
 BASE, EMA, ATTENTION, LEFT_OUT = "prior:base", "prior:ema", "attention", "left out"
-NEEDS = frozenset({BASE, EMA, ATTENTION, LEFT_OUT})
+DECODED, FACES = "decoded", "faces"
+NEEDS = frozenset({BASE, EMA, ATTENTION, LEFT_OUT, DECODED, FACES})
 
 
 @runtime_checkable
@@ -115,14 +125,19 @@ class LossTerm(Protocol):
         ...
 
 
-def check_needs(name: str, term: LossTerm, *, averages: bool) -> None:
-    """ValueError where the term `name` needs what no trainer gives, or an average it has not."""
+def check_needs(name: str, term: LossTerm, *, averages: bool, faces: bool = False) -> None:
+    """ValueError where the term `name` needs what no trainer gives, or what this one has not."""
     if missing := sorted(term.needs - NEEDS):
         raise ValueError(
             f"{name}: needs {missing[0]!r}, a trainer gives {', '.join(sorted(NEEDS))}"
         )
     if EMA in term.needs and not averages:
         raise ValueError(f'{name}: teacher = "ema" needs an average (optimizer.ema > 0)')
+    if term.needs & {DECODED, FACES} and not faces:
+        raise ValueError(
+            f"{name}: looks at decoded faces, and this trainer was given no `faces` to compare"
+            " (frisket.training.faces.FaceWatch)"
+        )
 
 
 @runtime_checkable

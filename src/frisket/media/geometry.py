@@ -221,6 +221,21 @@ class Geometry:
         cut = labels[:, down][:, :, across]
         return cut.flip(-1) if self.flip else cut
 
+    def place_points(
+        self, points: Float[Tensor, "n 2"], size: tuple[int, int] | None = None
+    ) -> Float[Tensor, "n 2"]:
+        """Where places (x, y) of a picture of `size` (H, W; the source's) lie in the cut one.
+
+        In pixels whose middles are whole numbers, on both sides; mirrored where the clip is. They
+        may fall outside what is kept.
+        """
+        rows, columns = self.spans()
+        if size is not None:
+            rows, columns = rows.scale_to(size[0]), columns.scale_to(size[1])
+        x = (points[:, 0] + 0.5 - columns.start) * (columns.out / columns.length) - 0.5
+        y = (points[:, 1] + 0.5 - rows.start) * (rows.out / rows.length) - 0.5
+        return torch.stack([columns.out - 1 - x if self.flip else x, y], 1)
+
     def record(self) -> dict[str, Any]:
         """The geometry as JSON, for cache keys."""
         return {

@@ -1,5 +1,6 @@
 """`frisket evaluate`: did the mask work? Base and trained runs side by side, and how sure it is."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,12 @@ from frisket.config.tree import Config
 from frisket.evaluation.comparison import Comparison
 from frisket.evaluation.measured import Measured
 from frisket.evaluation.verdict import Verdict, judge
+from frisket.faces.recognise import (
+    FaceRecogniser,
+    identify_models,
+    list_face_licences,
+    open_recogniser,
+)
 from frisket.families.base import FAMILIES, Family, Source
 from frisket.progress import Progress
 from frisket.runs.prepare import source_of
@@ -24,13 +31,15 @@ from frisket.scoring.attention.reading import PhraseScenes
 from frisket.scoring.attention.scenes import build_scenes
 from frisket.scoring.clips import EvalSet, choose_eval_set
 from frisket.scoring.errors import ErrorLevels
-from frisket.scoring.feature_extractors import open_face_recogniser, open_feature_extractor
+from frisket.scoring.feature_extractors import open_feature_extractor
 from frisket.scoring.page import Evaluation, collect_values, write_page
 from frisket.scoring.prompts import EvalPrompts, choose_prompts
 from frisket.scoring.runner import BASE, RunScorer, load_training_pictures
 from frisket.scoring.runs import open_runs
 from frisket.scoring.similarity import measure_likeness
 from frisket.training.memory.out_of_memory import room_for
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,7 @@ class Measures:
     draws: int = 4  # of noise, at each noise level of each clip
     images: Sequence[Path] = ()  # of models that start from pictures
     features: Path | None = None  # folder of a CLIP, SigLIP or DINO model
-    faces: Path | None = None  # folder of an InsightFace pack
+    faces: Path | None = None  # folder of a face detector and recogniser
     samples: bool = True
     phrases: Sequence[str] = ()  # REGION=PHRASE; those of [regions] where there is none
 
@@ -73,8 +82,8 @@ def evaluate(
 
     The same clips, noise, prompts and seeds for all; docs/evaluate.md defines every number. Text
     encoder and denoiser are never loaded together, and one LoRA at a time. Raises ConfigError for
-    runs that cannot be measured together and for what is missing, the errors of `prepare`, and
-    WeightsNotFound.
+    runs that cannot be measured together and for what is missing, the errors of `prepare`,
+    MaskWeightsNotFound (features) and FaceModelNotFound (faces).
     """
     how = measures or Measures()
     _check(configs, how)
@@ -86,7 +95,7 @@ def evaluate(
     prompts = _choose_prompts(configs[0], source.variant, how) if how.samples else None
     # Opened before any work, so that a wrong folder is found at once; they are small.
     extractor = open_feature_extractor(how.features, source.device) if how.features else None
-    faces = open_face_recogniser(how.faces, source.device) if how.faces else None
+    faces = _open_faces(how.faces, source.device) if how.faces else None
     embedded = embed_prompts(family, source, prompts.all) if prompts else {}
     levels = ErrorLevels(configs[0].validation.t, how.draws, torch.device(source.device))
     folder = output / "samples"
@@ -136,6 +145,14 @@ def _check(configs: Sequence[Config], how: Measures) -> None:
         raise ConfigError("evaluate: name at least one run, its folder or its config file")
     if not how.samples and (how.features or how.faces):
         raise ConfigError("--features and --faces look at samples: leave --no-samples out")
+
+
+def _open_faces(folder: Path, device: str) -> FaceRecogniser:
+    """The models in a folder, after saying what they may be used for."""
+    models = identify_models(folder)
+    for line in list_face_licences(models):
+        log.warning("%s", line)
+    return open_recogniser(models, device)
 
 
 def _find_phrases(

@@ -27,6 +27,8 @@ from frisket.inference.methods.freefuse.method import FreeFuse
 from frisket.inference.sample_specs import SampleSpec, check
 from frisket.runs.methods.focusing import focus_words, locate_focus, read_focus
 from frisket.runs.methods.fusing import FusePlan, plan_fusion, save_masks
+from frisket.runs.methods.identity.plan import MethodPlan, plan_methods
+from frisket.runs.methods.identity.resemblance import measure_resemblance
 from frisket.runs.methods.regional import LoraPlace, read_places
 from frisket.runs.prepare import source_of
 from frisket.runs.sampling.prompt_file import PromptLine, read_prompts
@@ -39,11 +41,13 @@ from frisket.runs.sampling.sampler import (
     tell_reading,
 )
 from frisket.runs.sampling.samples import build_specs, slug
+from frisket.runs.sampling.versions import SampledVersion, list_versions
 from frisket.runs.sampling.whole_models import digest_model, is_model
 from frisket.shapes import Frames
 from frisket.training.memory.out_of_memory import room_for
 
 ALONE = Fuse()
+NO_METHODS = MethodPlan()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +88,17 @@ def generate(
     `lora` are adapter files with their strengths (1 as trained); all of them act together, each
     where its own of `masks` says (`-`, and those without one: everywhere). `fuse` asks for a method
     that finds where each LoRA's words are and lets it act there alone, and writes the masks that it
-    found beside the samples. `without` samples the base as well, next to the LoRA's in the grid;
-    with no `lora` it is sampled alone. `prompt_file` adds a prompt a line, whose own options win
-    over those given here; see `runs.sampling.prompt_file`. `images` are what the model starts
-    from: its first frame, or the pictures it edits. Sizes in pixels, steps and guidance default
-    to the variant's own. Pictures are on disk as soon as they are done. The text encoder is gone
-    before the denoiser is loaded.
+    found beside the samples. `config.identity` names methods that act besides. `without` samples
+    the base as well, next to the LoRA's in the grid, and where there are several parts (LoRAs,
+    methods) each of them alone; with no `lora` and no method the base is sampled alone.
+    `prompt_file` adds a prompt a line, whose own options win over those given here; see
+    `runs.sampling.prompt_file`. `images` are what the model starts from: its first frame, or the
+    pictures it edits. Sizes in pixels, steps and guidance default to the variant's own. Pictures
+    are on disk as soon as they are done. The text encoder is gone before the denoiser is loaded.
 
     Raises ConfigError for no prompts or no seeds, for a wrong prompt file and for LoRAs that cannot
     be fused by these prompts, AdapterMismatch for a LoRA of another base, WeightsNotFound,
-    BadMedia, and ValueError for what the model cannot make.
+    BadMedia, what `plan_methods` raises, and ValueError for what the model cannot make.
     """
     check_config(config)
     lines = _list_lines(prompts, prompt_file, seeds)
@@ -109,28 +114,36 @@ def generate(
     words, positions = _find_focus(family, source, () if fusion else lora, shots)
     tell_reading(variant, source, lora)
     places = read_places(masks, lora, shots, variant.grid, confine_all=fusion is not None)
+    focus = [word for word in words if word]
+    plan = plan_methods(config.identity, family, source, shots, fuse=fuse.method, focus=focus)
     embeddings = embed_prompts(family, source, shots)
     factors: list[Factors] = []
     keep = factors if fusion or positions else None
     parts = load_sampler(family, source, plan_of(config), lora, places, keep=keep)
-    method = fusion.build(family, parts, factors) if fusion else None
-    method = focus_words(words, factors, positions) if positions else method
-    versions = _list_versions(lora, without=without)
+    fused = fusion.build(family, parts, factors) if fusion else None
+    fused = focus_words(words, factors, positions) if positions else fused
+    methods = plan.build(family, parts)
+    versions = list_versions(plan.labels, lora=bool(lora), without=without)
     folder = out if isinstance(out, Path) else out()
     folder.mkdir(parents=True, exist_ok=True)
     device, tile = torch.device(source.device), config.memory.tile_vae
     draw = partial(sample, family, parts, embeddings, shots, batch=batch, device=device, tile=tile)
     samples: dict[tuple[int, str], SavedSample] = {}
-    for place, picture in _draw_versions(draw, versions, parts, method):
-        path = folder / _name_file(place, picture, versions)
-        samples[place] = SavedSample(picture, save(picture.frames, path, variant.fps), place[1])
-        _save_fused_masks(
-            None if place[1] == "base" else method, fusion, picture, path, variant.fps
-        )
-        progress("sampling", len(samples), len(shots) * len(versions))
-    ordered = [samples[index, version] for index in range(len(shots)) for version in versions]
-    record = describe(family, source, lora, ordered, places, fusion)
-    sheet = _lay_grid(ordered, versions, len(seeds))
+    for version in versions:
+        method = version.choose_method(fused, methods)
+        for index, picture in _draw_version(draw, version, parts, method):
+            path = folder / _name_file(index, picture, version, len(versions))
+            saved_path = save(picture.frames, path, variant.fps)
+            samples[index, version.name] = SavedSample(picture, saved_path, version)
+            if version.lora:
+                _save_fused_masks(fused, fusion, picture, path, variant.fps)
+            progress("sampling", len(samples), len(shots) * len(versions))
+    ordered = [samples[index, version.name] for index in range(len(shots)) for version in versions]
+    record = describe(family, source, lora, ordered, places, fusion, plan)
+    clips = [saved_sample.picture.frames for saved_sample in ordered]
+    likeness = measure_resemblance(plan if without else NO_METHODS, clips)
+    record |= {"likeness": likeness.records} if likeness.records else {}
+    sheet = _lay_grid(ordered, len(versions), len(seeds), likeness.labels)
     return Generated(
         tuple(saved_sample.path for saved_sample in ordered),
         save(sheet, folder / "grid", variant.fps),
@@ -146,11 +159,16 @@ def _save_fused_masks(
         save_masks(method.masks[picture.spec], fusion.names, picture.spec, path, fps)
 
 
-def _lay_grid(samples: Sequence["SavedSample"], versions: Sequence[str], seeds: int) -> Frames:
-    """All samples side by side: a row a prompt, a column a seed and version."""
-    labels = [_write_label(saved_sample, versions) for saved_sample in samples]
+def _lay_grid(
+    samples: Sequence["SavedSample"], versions: int, seeds: int, notes: Sequence[str]
+) -> Frames:
+    """All samples side by side: a row a prompt, a column a seed and version, a note under each."""
+    labels = [
+        f"{_write_label(saved_sample, versions)}\n{note}".strip()
+        for saved_sample, note in zip(samples, notes, strict=True)
+    ]
     pictures = [saved_sample.picture for saved_sample in samples]
-    return grid(pictures, seeds * len(versions), labels=labels)
+    return grid(pictures, seeds * versions, labels=labels)
 
 
 def _find_focus(
@@ -180,46 +198,37 @@ def _list_lines(
     return lines
 
 
-def _list_versions(lora: Sequence[tuple[Path, float]], *, without: bool) -> list[str]:
-    """What is sampled, the base before the LoRA: both, or the one that was asked for."""
-    return [*(["base"] if without or not lora else []), *(["lora"] if lora else [])]
-
-
-def _draw_versions(
+def _draw_version(
     draw: Callable[..., Iterable[Picture]],
-    versions: Sequence[str],
+    version: SampledVersion,
     parts: Parts,
     method: Method | None,
-) -> Iterator[tuple[tuple[int, str], Picture]]:
-    """Every sample by its number and version, one version after the other."""
+) -> Iterator[tuple[int, Picture]]:
+    """Every sample of one version by its number."""
     assert parts.denoiser is not None
-    for version in versions:
-        base = version == "base"
-        with frozen(parts.denoiser) if base else nullcontext():
-            for index, picture in enumerate(draw(method=None if base else method)):
-                yield (index, version), picture
+    with nullcontext() if version.lora else frozen(parts.denoiser):
+        yield from enumerate(draw(method=method))
 
 
-def _name_file(place: tuple[int, str], picture: Picture, versions: Sequence[str]) -> str:
+def _name_file(index: int, picture: Picture, version: SampledVersion, versions: int) -> str:
     """The name of a file, without its suffix."""
-    index, version = place
     name = f"{index:03d}-{slug(picture.spec.prompt)}-{picture.spec.seed}"
-    return f"{name}-{version}" if len(versions) > 1 else name
+    return f"{name}-{version.name}" if versions > 1 else name
 
 
-def _write_label(sample: "SavedSample", versions: Sequence[str]) -> str:
+def _write_label(sample: "SavedSample", versions: int) -> str:
     """What stands above a sample in the grid."""
-    version = f" {sample.version}" if len(versions) > 1 else ""
+    version = f" {sample.version.name}" if versions > 1 or sample.version.methods else ""
     return f"{sample.picture.spec.prompt}\nseed {sample.picture.spec.seed}{version}"
 
 
 @dataclass(frozen=True, slots=True)
 class SavedSample:
-    """A picture, its file, and what it was sampled with: "base" or "lora"."""
+    """A picture, its file, and what it was sampled with."""
 
     picture: Picture
     path: Path
-    version: str
+    version: SampledVersion
 
 
 def describe(
@@ -229,36 +238,48 @@ def describe(
     samples: Sequence[SavedSample],
     places: Sequence[LoraPlace | None] = (),
     fusion: FusePlan | None = None,
+    plan: MethodPlan = NO_METHODS,
 ) -> dict[str, Any]:
     """What `generate.json` says: enough to make the same pictures again."""
     fused = {} if fusion is None else {"fuse": fusion.describe()}
-    return fused | {
-        "model": {
-            "family": family.name,
-            "variant": source.variant,
-            "source": source.path,
-            "revision": source.revision,
-            "dtype": str(source.dtype).removeprefix("torch."),
-            **source.reading,
-        },
-        "lora": [
-            {"path": str(file), "strength": strength, "sha256": digest(file), **_name_mask(place)}
-            for (path, strength), place in zip_longest(lora, places)
-            for file in files_of(path)
-        ],
-        "pictures": [
-            {
-                "file": saved_sample.path.name,
-                "lora": saved_sample.version == "lora",
-                **asdict(saved_sample.picture.spec),
-                "images": [
-                    {"path": str(path), "sha256": digest(path)}
-                    for path in saved_sample.picture.spec.images
-                ],
-            }
-            for saved_sample in samples
-        ],
-    }
+    methods = {"methods": plan.describe()} if plan.planned else {}
+    return (
+        fused
+        | methods
+        | {
+            "model": {
+                "family": family.name,
+                "variant": source.variant,
+                "source": source.path,
+                "revision": source.revision,
+                "dtype": str(source.dtype).removeprefix("torch."),
+                **source.reading,
+            },
+            "lora": [
+                {
+                    "path": str(file),
+                    "strength": strength,
+                    "sha256": digest(file),
+                    **_name_mask(place),
+                }
+                for (path, strength), place in zip_longest(lora, places)
+                for file in files_of(path)
+            ],
+            "pictures": [
+                {
+                    "file": saved_sample.path.name,
+                    "lora": saved_sample.version.lora,
+                    **({"methods": list(saved_sample.version.methods)} if plan.planned else {}),
+                    **asdict(saved_sample.picture.spec),
+                    "images": [
+                        {"path": str(path), "sha256": digest(path)}
+                        for path in saved_sample.picture.spec.images
+                    ],
+                }
+                for saved_sample in samples
+            ],
+        }
+    )
 
 
 def _name_mask(place: LoraPlace | None) -> dict[str, str]:

@@ -29,11 +29,14 @@ from frisket.runs.checkpointing import (
     save_adapter,
 )
 from frisket.runs.epochs import count_steps, rates_of
+from frisket.runs.image_adapters.references import ReferenceSet, prepare_references
+from frisket.runs.image_adapters.setup import FILE, trains_image_adapter
+from frisket.runs.image_adapters.showing import ShownReferences, connect_references
 from frisket.runs.methods.routing_summary import summarise_routing
 from frisket.runs.prepare import Prepared, prepare, source_of
 from frisket.runs.refusals import memory_of, stop_if_refused
 from frisket.runs.run_record import write_banner
-from frisket.runs.sampling.previews import prepare_previews
+from frisket.runs.sampling.previews import Previews, prepare_previews
 from frisket.runs.sampling.sampler import files_of
 from frisket.runs.sampling.whole_models import find_model
 from frisket.runs.training_parts import build_trainer, load_trainable, may_idle
@@ -50,15 +53,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a finished run leaves: its LoRA, or its model, and what it took."""
+    """What a finished run leaves: its LoRA, its image adapter or its model, and what it took."""
 
-    loras: tuple[Path, ...]  # one file, or one of each trained expert; () where all is trained
+    loras: tuple[Path, ...]  # one file, or one of each trained expert; () where no LoRA is trained
     steps: int
     seconds: float  # of process CPU time spent in the training loop
     peak_mib: float  # largest memory of the process (device memory on CUDA)
     zero_weight_samples: int  # samples that had no weight anywhere
     model: Path | None = None  # the folder, where all weights were trained
     routing: str = ""  # what token routing came to, in a sentence
+    image_adapter: Path | None = None  # the file, where that was trained
 
     @property
     def lora(self) -> Path:
@@ -119,13 +123,15 @@ def _train(
         settings=config.model_dump(mode="json"),
     )
     config, prepared = _prepare(config, team, prepared, progress, announce)
+    references = _prepare_references(config, team, prepared, progress)
     # Before the denoiser is there: the text encoder has come and gone by then.
     previews = prepare_previews(config, family, source) if first else None
     denoiser = load_trainable(config, family, source, plan)
     memory_plan.apply(denoiser, plan, device=team.accelerator.device)
     team.wait()  # a preview's text and another disk's weights take their time
-    trainer = build_trainer(config, family, source, team, denoiser, prepared)
-    validate = prepare_validation(config, trainer, prepared)
+    clip_references = _connect_references(config, family, denoiser, references, previews)
+    trainer = build_trainer(config, family, source, team, denoiser, prepared, clip_references)
+    validate = prepare_validation(config, trainer, prepared, clip_references)
     resume(config, trainer, prepared)
     page = add_hooks(config, trainer, prepared, progress, previews, validate)
     if first:
@@ -140,15 +146,53 @@ def _train(
         if page is not None and routing:
             page.close({"tokens carried": routing})
     team.wait()
-    return TrainingResult(
-        () if config.model.train == "all" else files_of(output / "lora.safetensors"),
-        trainer.done,
-        seconds,
-        peak,
-        trainer.zero_weight_samples,
-        find_model(output) if config.model.train == "all" else None,
-        routing,
+    return replace(
+        _find_results(config),
+        steps=trainer.done,
+        seconds=seconds,
+        peak_mib=peak,
+        zero_weight_samples=trainer.zero_weight_samples,
+        routing=routing,
     )
+
+
+def _find_results(config: Config) -> TrainingResult:
+    """What a run of this kind has written, its numbers still empty."""
+    output, kind = config.run.output, config.model.train
+    return TrainingResult(
+        files_of(output / "lora.safetensors") if kind == "lora" else (),
+        steps=0,
+        seconds=0.0,
+        peak_mib=0.0,
+        zero_weight_samples=0,
+        model=find_model(output) if kind == "all" else None,
+        image_adapter=output / FILE if kind == "image_adapter" else None,
+    )
+
+
+def _connect_references(
+    config: Config,
+    family: Family,
+    denoiser: torch.nn.Module,
+    references: ReferenceSet | None,
+    previews: Previews | None,
+) -> ShownReferences | None:
+    """The references on the denoiser, in training and in previews; None where there are none."""
+    if references is None:
+        return None
+    clip_references = connect_references(config, family, denoiser, references)
+    if previews is not None:
+        previews.make_method = clip_references.make_method
+    return clip_references
+
+
+def _prepare_references(
+    config: Config, team: Team, prepared: Prepared, progress: Progress
+) -> ReferenceSet | None:
+    """What an image adapter is shown of the clips, cached; None where none is trained."""
+    if not trains_image_adapter(config):
+        return None
+    return team.first(lambda: prepare_references(config, prepared, progress=progress))
 
 
 def _prepare(
@@ -193,9 +237,9 @@ def _run_trainer(
 
 
 def _save_result(config: Config, trainer: Trainer, prepared: Prepared) -> None:
-    """Write what the run has trained into its folder: the LoRA, or the model."""
+    """Write what the run has trained into its folder: the LoRA, image adapter or model."""
     if config.model.train != "all":
-        save_adapter(config, trainer, prepared, config.run.output / "lora.safetensors")
+        save_adapter(config, trainer, prepared, config.run.output)
         return
     with trainer.eval_mode() as denoiser:
         write_model(config, trainer.family, denoiser, prepared, trainer.done)

@@ -19,6 +19,7 @@ from frisket.masks.weights import BACKGROUND, WeightSummary, describe
 from frisket.objectives.shift import SizeShift
 from frisket.runs.card import shift_of, variant_of
 from frisket.runs.epochs import describe_length, rates_of
+from frisket.runs.image_adapters.setup import describe_adapter
 from frisket.runs.methods.patch_masking import describe_masking
 from frisket.runs.methods.token_routing import describe_routing, is_routed
 from frisket.shapes import CellPlanes, Cells
@@ -299,6 +300,8 @@ def _list_settings(config: Config) -> Iterator[tuple[str, str]]:
     lora, chosen = config.lora, config.optimizer
     if config.model.train == "all":
         yield "trained", "all weights of the denoiser, in float32; no LoRA"
+    if config.model.train == "image_adapter":
+        yield "trained", describe_adapter(config)
     if noise := _describe_layers(config):
         yield "noise", noise
     if chosen.schedule != "constant" or chosen.warmup:

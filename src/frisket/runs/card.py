@@ -173,6 +173,23 @@ def describe_run(config: Config, prepared: Prepared, steps: int) -> dict[str, st
     return metadata
 
 
+def describe_image_adapter(config: Config, prepared: Prepared, steps: int) -> dict[str, str]:
+    """As `describe_run`, of a run that trained an image adapter; and what it was shown."""
+    metadata, options = describe_run(config, prepared, steps), config.image_adapter
+    metadata["modelspec.architecture"] += "/ip-adapter"
+    references = {
+        "references": options.references,
+        "cut": options.cut,
+        "region": options.region,
+        "dropout": options.dropout,
+        "confine": options.confine,
+        "encoder": options.encoder.name if options.encoder is not None else "",
+        "embedder": options.embedder,
+    }
+    metadata["frisket.references"] = json.dumps(references, sort_keys=True)
+    return metadata
+
+
 def _describe_result(config: Config) -> str:
     """What was trained, and where it lies in the run's folder."""
     base = f"{config.model.family} {variant_of(config)}"
@@ -181,9 +198,29 @@ def _describe_result(config: Config) -> str:
             f"All weights of {base}, trained with Frisket {__version__}. The model is the folder"
             " `model/`, in diffusers' layout: `model.source` takes it."
         )
+    if config.model.train == "image_adapter":
+        return _describe_image_adapter_result(config, base)
     return (
         f"A {config.lora.kind} of rank {config.lora.rank} for {base}, trained with Frisket"
         f" {__version__}."
+    )
+
+
+def _describe_image_adapter_result(config: Config, base: str) -> str:
+    options = config.image_adapter
+    pictures = {"self": "its own picture", "other": "a picture of another clip of its folder"}
+    part = "a region of it alone, on grey" if options.cut else "the whole frame"
+    encoder = _escape_markdown(options.encoder.name if options.encoder is not None else "")
+    network, method, option = f"image encoder `{encoder}`", "ip_adapter", "--encoder FOLDER"
+    if options.kind == "faceid":
+        part, network = "the face in it", f"embedder `{_escape_markdown(options.embedder)}`"
+        method, option = "faceid", "--embedder NAME"
+    return (
+        f"An image adapter ({options.kind}) for {base}, trained with Frisket {__version__}: the"
+        f" file is `image_adapter.safetensors`. Each clip was shown {pictures[options.references]}"
+        f" ({part}); give it pictures of the same sort, through the {network} that it was trained"
+        f" with: `frisket generate --method {method} --method-source image_adapter.safetensors"
+        f" {option} --face PICTURE`."
     )
 
 

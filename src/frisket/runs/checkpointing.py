@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from frisket.adapters import lora
@@ -11,9 +13,10 @@ from frisket.data.cached.store import Cache
 from frisket.data.loader import Loader
 from frisket.families.base import layer_names
 from frisket.families.experts import Experts
+from frisket.losses.base import FACES
 from frisket.progress import Progress
 from frisket.runs.banner import rows
-from frisket.runs.card import metadata_of, variant_of
+from frisket.runs.card import describe_image_adapter, metadata_of, variant_of
 from frisket.runs.epochs import checkpoints_of
 from frisket.runs.identity import (
     check_same_run,
@@ -22,6 +25,8 @@ from frisket.runs.identity import (
     settings_of,
     tell_changes,
 )
+from frisket.runs.image_adapters.setup import FILE, save_image_adapter, trains_image_adapter
+from frisket.runs.image_adapters.showing import ShownReferences
 from frisket.runs.prepare import Prepared
 from frisket.runs.run_page import RunPage
 from frisket.runs.sampling.previews import Previews
@@ -71,7 +76,7 @@ def resume(config: Config, trainer: Trainer, prepared: Prepared) -> None:
             "this run is finished (%d steps): its %s is written again, nothing is trained; raise"
             " run.%s to go on, or start afresh with run.resume = false",
             trainer.done,
-            "model" if config.model.train == "all" else "LoRA",
+            {"all": "model", "image_adapter": "image adapter"}.get(config.model.train, "LoRA"),
             "epochs" if config.run.epochs else "steps",
         )
     else:
@@ -122,11 +127,11 @@ def add_hooks(
             return
         folder = store.save(step, state, about)
         try:
-            save_adapter(config, trainer, prepared, folder / "lora.safetensors")
+            save_adapter(config, trainer, prepared, folder)
         except Exception as error:  # whatever it is, it costs no training
             log.error(
-                "the LoRA file of step %d could not be written (%s); the training state is safe in"
-                " %s, and training goes on",
+                "the adapter's file of step %d could not be written (%s); the training state is"
+                " safe in %s, and training goes on",
                 step,
                 error,
                 folder,
@@ -145,24 +150,35 @@ def add_hooks(
     if validate is not None:
         hooks.validate = validate
     if previews is not None:
-
-        def preview(step: int) -> None:
-            with trainer.eval_mode() as denoiser:
-                path = previews(step, denoiser)
-            log.info("preview of step %d: %s", step, path)
-            page.preview(path)
-
-        hooks.preview = preview
+        hooks.preview = partial(_draw_preview, trainer, previews, page)
     return page
 
 
-def save_adapter(config: Config, trainer: Trainer, prepared: Prepared, path: Path) -> None:
-    """Write the adapter as it is to be used, in the format asked for; a file for each expert."""
+def _draw_preview(trainer: Trainer, previews: Previews, page: RunPage, step: int) -> None:
+    """A grid, its row in metrics.jsonl where faces are looked for, and the page that shows it."""
+    with trainer.eval_mode() as denoiser:
+        path = previews(step, denoiser)
+    log.info("preview of step %d: %s", step, path)
+    if previews.faces is not None and trainer.record is not None:
+        trainer.record.write(step, {"preview": {"identity": previews.faces.record}})
+    page.preview(path)
+
+
+def save_adapter(config: Config, trainer: Trainer, prepared: Prepared, folder: Path) -> None:
+    """Write the adapter into a folder as it is to be used.
+
+    A LoRA in the format asked for, `lora.safetensors` or a file for each expert; an image adapter
+    in the public layout.
+    """
     family = trainer.family
     with trainer.eval_mode() as ready:
+        if trains_image_adapter(config):
+            metadata = describe_image_adapter(config, prepared, trainer.done)
+            save_image_adapter(ready, folder / FILE, metadata)
+            return
         lora.save(
             ready,
-            path,
+            folder / "lora.safetensors",
             metadata_of(config, prepared, trainer.done),
             prefix=family.lora_prefix,
             names=layer_names(family, variant_of(config)),
@@ -171,9 +187,14 @@ def save_adapter(config: Config, trainer: Trainer, prepared: Prepared, path: Pat
 
 
 def prepare_validation(
-    config: Config, trainer: Trainer, prepared: Prepared
+    config: Config,
+    trainer: Trainer,
+    prepared: Prepared,
+    clip_references: ShownReferences | None = None,
 ) -> Callable[[int], None] | None:
     """Scores of base and tuned model on the held-out clips, into metrics.jsonl; None without such.
+
+    An image adapter is shown each clip's own reference (`clip_references`).
 
     To be called before the run goes on from a checkpoint: where all weights are trained the base is
     there no longer, so that its predictions are taken first and kept.
@@ -187,6 +208,9 @@ def prepare_validation(
         regions=names_of(config),
         t=levels_of(config, trainer),
         seed=config.run.seed,
+        condition=nullcontext if clip_references is None else clip_references.show,
+        faces=trainer.faces,
+        comparing={name: term for name, (term, _) in trainer.terms.items() if FACES in term.needs},
     )
     base: dict[str, float] = {}
     # As it trains: a base in float32 would be judged in another precision than it learns in.

@@ -25,11 +25,13 @@ FREE: Mapping[str, frozenset[str] | None] = {
     "mix": None,
     # Looked at, never trained on.
     "preview": None,
+    "identity": None,
     "validation": None,
     # Read by `frisket masks`, never by a run.
     "maskgen": None,
     "model": frozenset({"source", "revision", "device", "variant"}),
     "lora": frozenset({"format", "source", "max_norm"}),
+    "image_adapter": frozenset({"source", "encoder", "embedder_source", "detector_source"}),
     # How much of the card is used and how fast; quantise and storage change the weights.
     "memory": frozenset({"checkpointing", "swap_blocks", "tile_vae", "compile", "attention"}),
     # How fast and how long: what is changed after a look at the run, or after it diverged.
@@ -76,6 +78,7 @@ def read_identity(config: Config, cache: Path) -> dict[str, Any]:
     with Index(cache) as index:
         fixed["base weights"] = _base(config, index)
         fixed["lora.source"] = _start(config, index)
+        fixed |= _list_picture_files(config, index)
     return fixed
 
 
@@ -149,6 +152,18 @@ def _base(config: Config, index: Index) -> Any:
     return [index.fingerprint(part) for part in parts if local.is_dir()] or [
         index.fingerprint(local)
     ]
+
+
+def _list_picture_files(config: Config, index: Index) -> dict[str, Any]:
+    """What an image adapter began with and was shown through, by content; of no other run."""
+    options = config.image_adapter
+    names = ("source", "encoder", "embedder_source", "detector_source")
+    paths = {name: getattr(options, name) for name in names}
+    return {
+        f"image_adapter.{name}": index.fingerprint(path)
+        for name, path in paths.items()
+        if path is not None and config.model.train == "image_adapter"
+    }
 
 
 def _start(config: Config, index: Index) -> Any:

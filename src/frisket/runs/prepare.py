@@ -25,6 +25,7 @@ from frisket.progress import Progress
 from frisket.runs.composites.plans import MakeBank, plan_mix, plan_swap
 from frisket.runs.composites.sheet import write_mix_sheet
 from frisket.runs.concepts.phrases import make_locator
+from frisket.runs.faces.reading import make_reader
 from frisket.shapes import Clip, Plane
 from frisket.training.memory.precision import tile
 
@@ -89,7 +90,7 @@ def prepare(
     `progress` is told stage, done and total (the command line draws a bar). `bank` makes the folder
     of swap backgrounds sampled from the base model (unless given `background_bank.sample_bank`).
     Raises the errors of `data.prepare.prepare`, WeightsNotFound, and ConfigError for a device that
-    is not here.
+    is not here, or files of losses.identity that are not.
     """
     check_device(config)
     family = FAMILIES.load(config.model.family)
@@ -100,6 +101,7 @@ def prepare(
     with Index(cache.folder) as index:
         encoders = Loaded(family, source, index, tiled=config.memory.tile_vae)
         swap = plan_swap(config, family, source, index, progress, bank)
+        faces = make_reader(config, source, index)
     mix = plan_mix(config, swap)
 
     def again(shown: Progress = lambda *_: None) -> Prepared:
@@ -115,12 +117,14 @@ def prepare(
             progress=shown,
             phrases=config.phrases,
             locate=make_locator(config, family, source),
+            faces=faces,
         )
 
     done = replace(
         again(progress), swap_rate=config.swap.rate, mix_rate=config.mix.rate, rebuild=again
     )
-    return replace(done, mix_sheet=write_mix_sheet(done))
+    frames = faces.request.frames if faces is not None else done.face_frames
+    return replace(done, mix_sheet=write_mix_sheet(done), face_frames=frames)
 
 
 def regions_of(config: Config) -> dict[str, float]:

@@ -12,6 +12,8 @@ from frisket.families.experts import experts_of
 from frisket.runs.card import variant_of
 from frisket.runs.concepts.refusals import check_attention, check_concepts
 from frisket.runs.concepts.terms import terms_of
+from frisket.runs.faces.asking import check_faces
+from frisket.runs.image_adapters.setup import check_image_adapter
 from frisket.runs.methods.token_routing import check_routing
 from frisket.runs.prepare import check_device
 from frisket.training import optim, optim_probe
@@ -111,10 +113,12 @@ CHECKS: tuple[ConfigCheck, ...] = (
     _terms,
     _check_concepts,
     _check_attention,
+    check_faces,
     check_paths,
     _memory,
     _shape,
     check_routing,
+    check_image_adapter,
     _optimizer,
     _trackers,
 )

@@ -19,7 +19,7 @@ from frisket.data.records import Prepared
 from frisket.data.sample import Batch
 from frisket.families.base import Family, Source, Variant, layer_names
 from frisket.families.whole_model import open_weights
-from frisket.losses.base import ATTENTION, LEFT_OUT
+from frisket.losses.base import ATTENTION, DECODED, LEFT_OUT
 from frisket.masks.weights import RegionWeights
 from frisket.objectives.noise import NoiseSampler
 from frisket.objectives.timesteps import TimestepSampler
@@ -27,6 +27,9 @@ from frisket.runs.card import shift_of, variant_of
 from frisket.runs.concepts.balance import add_concepts
 from frisket.runs.concepts.terms import terms_of
 from frisket.runs.epochs import rates_of
+from frisket.runs.faces.watching import make_watch
+from frisket.runs.image_adapters.setup import attach_image_adapter
+from frisket.runs.image_adapters.showing import ShownReferences
 from frisket.runs.methods.patch_masking import make_masking
 from frisket.runs.methods.token_routing import make_routing
 from frisket.runs.refusals import optimizer_of
@@ -126,13 +129,17 @@ def load_trainable(
 ) -> torch.nn.Module:
     """The denoiser (of experts those that are trained) with what is trained asking for a gradient.
 
-    That is all of it, or its adapter, fresh or from a file.
+    That is all of it, or its adapter (a LoRA, or one for pictures), fresh or from a file.
     """
     variant = family.variants[source.variant]
     device = memory_plan.load_device(plan, source.device)
     if config.model.train == "all":
         denoiser = family.load_denoiser(replace(source, device=device))
         open_weights(denoiser)
+        return denoiser
+    if config.model.train == "image_adapter":
+        denoiser = family.load_denoiser(replace(source, device=device))
+        attach_image_adapter(config, family, denoiser)
         return denoiser
     experts = list_experts(config, variant)
     denoiser = family.load_denoiser(replace(source, device=device, experts=experts))
@@ -176,12 +183,13 @@ def make_plan(config: Config) -> Plan:
 def _list_unscaled(config: Config) -> dict[str, frozenset[str]]:
     """What terms are not multiplied by: a noise level weighs what was predicted of the clean.
 
-    Neither attention is of it, nor what is reconstructed where tokens were left out.
+    Neither attention is of it, nor what is reconstructed where tokens were left out, nor what a
+    term sees in the decoded picture.
     """
     unscaled = {
         name: frozenset({"t"})
         for name, (term, _) in terms_of(config).items()
-        if term.needs & {ATTENTION, LEFT_OUT}
+        if term.needs & {ATTENTION, LEFT_OUT, DECODED}
     }
     return bare_of(config) | unscaled
 
@@ -204,8 +212,12 @@ def build_trainer(
     team: Team,
     denoiser: torch.nn.Module,
     prepared: Prepared,
+    clip_references: ShownReferences | None = None,
 ) -> Trainer:
-    """Everything a trainer stands on, wired; nothing resumed yet, nothing recorded."""
+    """Everything a trainer stands on, wired; nothing resumed yet, nothing recorded.
+
+    `clip_references` are what an image adapter on the denoiser is shown.
+    """
     run, settings = config.run, config.optimizer
     variant = family.variants[source.variant]
     parameters = lora.trainable(denoiser)
@@ -220,7 +232,7 @@ def build_trainer(
         world=accelerator.num_processes,
     )
     weights = weights_of(config)
-    limits = limit_adapter(config, family, denoiser, weights)
+    limits = limit_adapter(config, family, denoiser, weights, clip_references)
     wrapped = accelerator.prepare(denoiser) if accelerator.num_processes > 1 else denoiser
     return Trainer(
         family=family,
@@ -246,16 +258,23 @@ def build_trainer(
         ),
         team=team,
         routing=make_masking(config, family, denoiser) or make_routing(config, family, denoiser),
+        faces=make_watch(config, family, source),
         average=Average(parameters, settings.ema) if settings.ema else None,
         **limits,
     )
 
 
 def limit_adapter(
-    config: Config, family: Family, denoiser: torch.nn.Module, weights: RegionWeights
+    config: Config,
+    family: Family,
+    denoiser: torch.nn.Module,
+    weights: RegionWeights,
+    clip_references: ShownReferences | None = None,
 ) -> dict[str, Any]:
     """What a trainer is told of where and on which words the adapter acts, and is aligned by."""
     lora, limits = config.lora, list[Callable[[Batch], AbstractContextManager[Any]]]()
+    if clip_references is not None:
+        limits.append(clip_references.draw)
     if lora.confine is not None:
         limits.append(Confinement(route(denoiser, family.streams), weights, lora.confine))
     options: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """The clips that runs are measured on, the same for all, and the pictures they were taught from."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -52,12 +52,16 @@ class EvalSet:
 
 @dataclass(frozen=True, slots=True)
 class TrainingPicture:
-    """A training picture as its VAE gives it back, and where its subject is (F H W, 0 to 1)."""
+    """A training picture as its VAE gives it back, and where its subject is (F H W, 0 to 1).
+
+    `regions` are the taught ones by name, each as `inside` is of all of them together.
+    """
 
     name: str
     frames: Frames
     inside: Plane
     outside: Plane
+    regions: Mapping[str, Plane] = field(default_factory=dict)
 
 
 def choose_eval_set(runs: Sequence[ScoredRun], clips: Path | None, masks: str) -> EvalSet:
@@ -175,7 +179,14 @@ def decode_training_pictures(
         some = _pick_indices(len(plane))
         inside, outside = (plane >= COVERED).float(), (plane <= 1 - COVERED).float()
         frames = levels.permute(1, 2, 3, 0)[some].contiguous()
-        pictures.append(TrainingPicture(batch.names[0], frames, inside[some], outside[some]))
+        planes = to_pixels(batch.coverage[0, taught].float(), grid)
+        regions = {
+            name: (region_plane >= COVERED).float()[some]
+            for name, region_plane in zip(run.taught, planes, strict=True)
+        }
+        pictures.append(
+            TrainingPicture(batch.names[0], frames, inside[some], outside[some], regions)
+        )
     return pictures
 
 

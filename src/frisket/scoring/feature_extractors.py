@@ -1,6 +1,6 @@
-"""Local vision models that pictures are compared by: patch features, and faces."""
+"""Local vision models that pictures are compared by: patch features."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,8 @@ from typing import Any
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
-from torch.nn import functional
 
-from frisket.config.load import ConfigError
 from frisket.evaluation.patches import Patches, weigh_patches
-from frisket.maskgen.base import BACKENDS, FaceFinder
 from frisket.maskgen.base import ModelSource as Weights
 from frisket.maskgen.vision import preprocess
 from frisket.maskgen.vision.loading import config_of, folder_of, load_model
@@ -70,39 +67,3 @@ def open_feature_extractor(folder: Path, device: str) -> FeatureExtractor:
     how = preprocess.read(local, preprocess.Preprocessing(side, side))
     model = load_model(getattr(transformers, TOWERS[config["model_type"]]), local, source)
     return FeatureExtractor(model, replace(how, height=side, width=side), patch)
-
-
-@dataclass(frozen=True, slots=True)
-class FaceRecogniser:
-    """A face recogniser of the shelf of mask backends."""
-
-    finder: FaceFinder
-
-    def embedding(self, frame: _Frame, inside: Plane | None = None) -> Tensor | None:
-        """Of the largest face (whose middle lies inside, where that is given); None without one.
-
-        ConfigError where faces are found but the folder has no recogniser to tell them apart.
-        """
-        for face in self.finder.faces([frame])[0]:
-            column, row = (int(at) for at in face.box.centre)
-            if inside is not None and float(inside[0, row, column]) <= 0:
-                continue
-            if face.embedding is None:
-                raise ConfigError(
-                    "--faces: the folder has a detector but no recogniser, so faces cannot be"
-                    " compared; unpack a whole pack of InsightFace into it"
-                )
-            return face.embedding.float()
-        return None
-
-
-def open_face_recogniser(folder: Path, device: str) -> FaceRecogniser:
-    """Load an InsightFace pack; WeightsNotFound or BackendUnusable say what is missing."""
-    return FaceRecogniser(
-        BACKENDS.load("insightface").load(Weights(path=str(folder), device=device))
-    )
-
-
-def average_faces(embeddings: Sequence[Tensor]) -> Tensor:
-    """The middle of some embeddings, unit length."""
-    return functional.normalize(torch.stack(list(embeddings)).mean(0), dim=0)

@@ -32,6 +32,7 @@ from frisket.scoring.attention.phrases import RegionPhrase
 from frisket.scoring.attention.reading import ModelReading
 from frisket.scoring.clips import EvalSet
 from frisket.scoring.errors import ErrorLevels, Errors
+from frisket.scoring.identity import IDENTITY_COLUMNS
 from frisket.scoring.prompts import OF_CAPTIONS, EvalPrompts
 from frisket.scoring.runner import BASE
 from frisket.scoring.runs import ScoredRun
@@ -130,6 +131,8 @@ def write_page(evaluation: Evaluation, output: Path) -> Path:
         attention=build_rows(evaluation.phrases, evaluation.attention),
         attention_heads=list(NAMES.values()),
         attention_meanings=[(NAMES[name], meaning) for name, meaning in MEASURES.items()],
+        identity=identity.build_rows() if (identity := evaluation.likeness.identity) else [],
+        identity_meanings=IDENTITY_COLUMNS,
         errors=_build_errors(evaluation),
         likeness=_build_likeness(evaluation.likeness),
         columns=list(evaluation.pictures),
@@ -266,6 +269,7 @@ def _build_data(evaluation: Evaluation) -> dict[str, Any]:
         ],
         "base": _describe_values(evaluation.likeness.values.get(BASE, {}), units),
         "likeness": evaluation.likeness.raw,
+        "identity": identity.as_record() if (identity := evaluation.likeness.identity) else {},
         "attention": [
             describe_numbers(entry, number, reading)
             for number, entry in enumerate(evaluation.phrases)

@@ -83,7 +83,16 @@ def _explain_no_run(folder: Path) -> str:
 
 
 def find_result(config: Config) -> Path:
-    """Where a run has, or will have, what it trained: its LoRA, or its model."""
+    """Where a run has, or will have, what it trained: its LoRA, or its model.
+
+    ConfigError for an image adapter, which is measured with pictures to be shown.
+    """
+    if config.model.train == "image_adapter":
+        raise ConfigError(
+            f"{config.run.output} trains an image adapter, which this compares with nothing yet:"
+            " its validation in metrics.jsonl does, and frisket generate --method ip_adapter"
+            " samples with it"
+        )
     if config.model.train == "all":
         return config.run.output / MODEL
     return config.run.output / "lora.safetensors"

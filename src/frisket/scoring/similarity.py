@@ -8,10 +8,12 @@ import torch
 
 from frisket.evaluation import backgrounds
 from frisket.evaluation.changes import measure_changes
-from frisket.evaluation.patches import cosine, match_patches
+from frisket.evaluation.patches import match_patches
+from frisket.faces.recognise import FaceRecogniser
 from frisket.inference.generate import Picture
 from frisket.scoring.clips import TrainingPicture, pick_frames
-from frisket.scoring.feature_extractors import FaceRecogniser, FeatureExtractor, average_faces
+from frisket.scoring.feature_extractors import FeatureExtractor
+from frisket.scoring.identity import PeopleScores, collect_references, pick_middle, score_people
 from frisket.shapes import Frames
 
 _Pictures = Mapping[str, Sequence[Picture]]  # by run, of the same prompts and seeds
@@ -34,6 +36,7 @@ class Likeness:
     values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     raw: dict[str, dict[str, float]] = field(default_factory=dict)
     lacking: dict[str, str] = field(default_factory=dict)
+    identity: PeopleScores | None = None  # person by person; None where no faces are looked at
 
     def put(self, metric: str, of: Mapping[str, list[float]]) -> None:
         """Keep what was measured of each run."""
@@ -124,7 +127,7 @@ def _compare_features(
     shown = {
         name: [
             extractor.patches(frame, torch.ones(1, *frame.shape[:2]))
-            for frame in map(_pick_middle, some)
+            for frame in map(pick_middle, some)
         ]
         for name, some in (
             (name, [picture.frames for picture in some]) for name, some in pictures.items()
@@ -135,7 +138,7 @@ def _compare_features(
         ("subject/features", [training_picture.inside for training_picture in taught]),
     ):
         references = [
-            extractor.patches(_pick_middle(training_picture.frames), plane[len(plane) // 2][None])
+            extractor.patches(pick_middle(training_picture.frames), plane[len(plane) // 2][None])
             for training_picture, plane in zip(taught, planes, strict=True)
         ]
         references = [patches for patches in references if not patches.empty]
@@ -157,24 +160,18 @@ def _compare_faces(
     taught: Sequence[TrainingPicture],
     faces: FaceRecogniser,
 ) -> None:
-    own = [
-        faces.embedding(
-            _pick_middle(training_picture.frames), _pick_middle_plane(training_picture.inside)
-        )
-        for training_picture in taught
-    ]
-    known = [embedding for embedding in own if embedding is not None]
-    if not known:
+    people = collect_references(faces, taught)
+    if not people:
         likeness.lacking["identity"] = "no face was found inside the masks of the training pictures"
         return
-    middle = average_faces(known)
-    for name, some in pictures.items():
-        embeddings = [faces.embedding(_pick_middle(picture.frames)) for picture in some]
-        likeness.put("faces", {name: [float(face is not None) for face in embeddings]})
-        close = [cosine(face, middle) for face in embeddings if face is not None]
-        if close:
-            likeness.put("identity", {name: close})
-    likeness.raw["identity"] = {COPY: fmean(cosine(face, middle) for face in known)}
+    clips = {name: [picture.frames for picture in some] for name, some in pictures.items()}
+    scores = score_people(faces, clips, people)
+    likeness.identity = scores
+    likeness.put("faces", {name: scores.average_detected(name) for name in clips})
+    likeness.put("identity", {name: scores.average_cosines(name) for name in clips})
+    spread = scores.average_spread()
+    if spread is not None:
+        likeness.raw["identity"] = {COPY: spread}
 
 
 def _measure_leaks(
@@ -192,11 +189,3 @@ def _record_means(likeness: Likeness, metric: str, raw: _Near, copy: float | Non
     likeness.raw[metric] = {name: fmean(values) for name, values in raw.items()}
     if copy is not None:
         likeness.raw[metric][COPY] = copy
-
-
-def _pick_middle(frames: Frames) -> torch.Tensor:
-    return frames[len(frames) // 2]
-
-
-def _pick_middle_plane(plane: torch.Tensor) -> torch.Tensor:
-    return plane[len(plane) // 2][None]

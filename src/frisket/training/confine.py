@@ -38,11 +38,19 @@ class Confinement:
 
     def lay(self, coverage: Coverage, masked: Flags) -> Weights:
         """Where the adapter acts: b 1 f h w in [0, 1], of regions whose weight is above 0."""
-        is_taught = torch.tensor([weight > 0 for weight in self.table.regions.values()])
-        place = coverage[:, is_taught.to(coverage.device)].float().sum(1, keepdim=True).clamp(0, 1)
-        if self.grow:
-            side = 2 * self.grow + 1
-            frames = place.transpose(1, 2).flatten(0, 1)
-            frames = functional.max_pool2d(frames, side, stride=1, padding=self.grow)
-            place = frames.unflatten(0, (len(place), -1)).transpose(1, 2)
-        return torch.where(masked.view(-1, 1, 1, 1, 1), place, 1.0)
+        return lay_taught(self.table, coverage, masked, self.grow)
+
+
+def lay_taught(table: RegionWeights, coverage: Coverage, masked: Flags, grow: int = 0) -> Weights:
+    """What the regions that have a weight cover, b 1 f h w in [0, 1]; 1 where there is no mask.
+
+    `grow` widens it by so many latent cells, to every side and corner.
+    """
+    is_taught = torch.tensor([weight > 0 for weight in table.regions.values()])
+    place = coverage[:, is_taught.to(coverage.device)].float().sum(1, keepdim=True).clamp(0, 1)
+    if grow:
+        side = 2 * grow + 1
+        frames = place.transpose(1, 2).flatten(0, 1)
+        frames = functional.max_pool2d(frames, side, stride=1, padding=grow)
+        place = frames.unflatten(0, (len(place), -1)).transpose(1, 2)
+    return torch.where(masked.view(-1, 1, 1, 1, 1), place, 1.0)

@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import torch
+from torch import Generator
+
 from frisket.data.sample import Batch
 from frisket.families.base import CLEAN_MASK
 from frisket.grid import LatentGrid
@@ -117,6 +120,17 @@ def weigh_carried(weighting: Weighting, micro: MicroBatch, progress: float) -> M
         return micro
     weighed = weigh_batch(weighting, micro.batch, micro.t, progress, carried=selection.kept)
     return replace(micro, weighed=weighed)
+
+
+def seed_step(generator: Generator, seed: int, steps_done: int, process: int) -> None:
+    """Seed what a step draws from, and the global generator, which adapter dropout draws from.
+
+    Everything random in a step is drawn from its own seed (the run's, `steps_done`,
+    the process): resuming needs no generator state, and previews or validation change nothing.
+    """
+    mixed = (seed * 1_000_003 + steps_done) * 8191 + process
+    generator.manual_seed(mixed % (1 << 63))
+    torch.manual_seed((mixed + 1) % (1 << 63))
 
 
 @dataclass(slots=True)

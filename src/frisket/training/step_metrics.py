@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from frisket.losses.base import Step
+from frisket.training.faces import DISTANCE, sum_faces
 from frisket.training.plan import MicroBatch
 
 CELLS = " cells"  # ends the name of what a sum over cells is divided by
@@ -18,7 +19,8 @@ CELLS = " cells"  # ends the name of what a sum over cells is divided by
 def sum_metrics(micro: MicroBatch, values: Mapping[str, Tensor], step: Step) -> dict[str, Tensor]:
     """Sums over the clips of what is logged, and over cells: raw error where it teaches and not.
 
-    Of each concept (`loss/<region>`) the error under what it brings to the weights, unbalanced.
+    Of each concept (`loss/<region>`) the error under what it brings to the weights, unbalanced. Of
+    faces, where a term compares some, the share of clips that show one and the mean distance.
 
     Tensors where they are: a number read here would wait for the device at every micro-batch.
     """
@@ -35,6 +37,9 @@ def sum_metrics(micro: MicroBatch, values: Mapping[str, Tensor], step: Step) -> 
     cell_weights |= {f"loss/{name}": weights for name, weights in micro.weighed.concepts.items()}
     for name, where in cell_weights.items():
         sums[name], sums[f"{name}{CELLS}"] = (error * where).sum(), where.sum().float()
+    if step.faces is not None:
+        face_sums, sums[f"{DISTANCE}{CELLS}"] = sum_faces(step.faces, error.device)
+        sums |= face_sums
     return sums | {
         "clips": torch.full_like(sums["loss"], count),
         "silent": micro.weighed.silent.sum().float(),

@@ -26,10 +26,11 @@ from frisket.shapes import Latents, PerSample
 from frisket.training.attention import AttentionWatch, watch_layers
 from frisket.training.distributed import Team
 from frisket.training.ema import Average, evaluating
+from frisket.training.faces import FaceWatch
 from frisket.training.interrupt import Stopped, listening
 from frisket.training.metrics_log import MetricsLog
 from frisket.training.optim import NonFinite, clip, mode, settle
-from frisket.training.plan import Hooks, MicroBatch, Plan, weigh_batch, weigh_carried
+from frisket.training.plan import Hooks, MicroBatch, Plan, seed_step, weigh_batch, weigh_carried
 from frisket.training.schedules import set_rates
 from frisket.training.step_metrics import (
     mean_metrics,
@@ -71,6 +72,7 @@ class Trainer:
     hooks: Hooks = field(default_factory=Hooks)
     confine: Callable[[Batch], AbstractContextManager[Any]] = nullcontext  # where the adapter acts
     extra: Callable[[], Mapping[str, Tensor]] = dict  # losses that are of no prediction
+    faces: FaceWatch | None = None  # where a term compares some
     routing: TokenDraws | None = None  # which tokens pass by the middle blocks, or all of them
     done: int = 0
     rows: int = 0  # batches taken from the one row that all processes deal out, by all of them
@@ -86,7 +88,7 @@ class Trainer:
     def __post_init__(self) -> None:
         """Refuse needs that cannot be met, before any work."""
         for name, (term, _) in self.terms.items():
-            check_needs(name, term, averages=self.average is not None)
+            check_needs(name, term, averages=bool(self.average), faces=bool(self.faces))
         self.watch = watch_layers(self.family, self.unwrapped, self.terms, self.plan.phrases)
 
     @property
@@ -114,6 +116,7 @@ class Trainer:
             teachers = self._teachers(noisy, t, batch)
             with self.watch.watch(batch) as collect, self.accelerator.autocast():
                 prediction = self.family.predict(self.denoiser, noisy, t, batch.conditioning)
+        watch = self.faces.describe if self.faces is not None else lambda *_: {}
         step = Step(
             prediction=silence(prediction, micro.selection),
             target=target,
@@ -133,6 +136,7 @@ class Trainer:
             left_out=weighed.left_out,
             **describe_tokens(micro.selection),
             attention=collect(),
+            **watch(self.objective, batch, noisy, silence(prediction, micro.selection), t),
         )
         values = {
             name: (self._scale(name, batch, t) * term(step)).mean() * strength
@@ -283,11 +287,7 @@ class Trainer:
         return norm, scaler.get_scale() < scale
 
     def _seed(self) -> None:
-        # Everything random in a step is drawn from its own seed: resuming needs no generator
-        # state, and previews or validation in between change nothing.
-        mixed = (self.plan.seed * 1_000_003 + self.done) * 8191 + self.accelerator.process_index
-        self.generator.manual_seed(mixed % (1 << 63))
-        torch.manual_seed((mixed + 1) % (1 << 63))  # adapter dropout draws from the global one
+        seed_step(self.generator, self.plan.seed, self.done, self.accelerator.process_index)
 
     def _unmask(self, batch: Batch) -> Batch:
         """The batch with some samples, or all of it, unmasked by chance."""

@@ -1,7 +1,9 @@
 """Validation that shows the mask: fixed noise, fixed t, error inside each region and outside."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,11 +12,24 @@ from frisket.adapters import lora
 from frisket.data.sample import Batch
 from frisket.evaluation.metrics import region_loss
 from frisket.families.base import CLEAN_MASK, Family
+from frisket.losses.base import LossTerm, Step
 from frisket.objectives.base import Objective
-from frisket.shapes import Latents
+from frisket.shapes import Latents, PerSample
 from frisket.training.ema import evaluating
+from frisket.training.faces import FaceWatch
 
 _Scores = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _LevelResult:
+    """What the denoiser says of one batch at one noise level."""
+
+    batch: Batch
+    t: PerSample
+    noisy: Latents
+    prediction: Latents
+    target: Latents
 
 
 @dataclass(slots=True)
@@ -23,7 +38,8 @@ class Validator:
 
     `score` gives, averaged over clips and noise levels, the mean squared error inside every region
     (`loss/<region>`) and outside (`loss/outside`), and the mean squared distance to the base's
-    prediction there (`drift/<region>`, `drift/outside`).
+    prediction there (`drift/<region>`, `drift/outside`). Of the terms `comparing`, which look at
+    faces, the mean distance over the faces and levels that each counts at (`<term>/<region>`).
     """
 
     family: Family
@@ -32,12 +48,16 @@ class Validator:
     regions: Sequence[str]
     t: Sequence[float]
     seed: int = 0
+    # Entered around each prediction: what the batch's rows are shown besides.
+    condition: Callable[[Batch], AbstractContextManager[Any]] = nullcontext
+    faces: FaceWatch | None = None
+    comparing: Mapping[str, LossTerm] = field(default_factory=dict)
     _base: list[Latents] = field(default_factory=list)
 
     def base(self, denoiser: nn.Module) -> _Scores:
         """Scores with the adapter off; also keeps the base's predictions for `drift`."""
         with torch.no_grad(), lora.frozen(denoiser):
-            self._base = [prediction.cpu() for _, prediction, _ in self._predictions(denoiser)]
+            self._base = [result.prediction.cpu() for result in self._predictions(denoiser)]
             return self._scores(denoiser)
 
     def score(self, denoiser: nn.Module) -> _Scores:
@@ -45,7 +65,7 @@ class Validator:
         with torch.no_grad(), evaluating(denoiser):
             return self._scores(denoiser)
 
-    def _predictions(self, denoiser: nn.Module) -> Iterator[tuple[Batch, Latents, Latents]]:
+    def _predictions(self, denoiser: nn.Module) -> Iterator[_LevelResult]:
         device = next(denoiser.parameters()).device
         generator = torch.Generator().manual_seed(self.seed)
         for batch in self.batches:
@@ -54,8 +74,9 @@ class Validator:
                 noise = torch.randn(batch.latents.shape, generator=generator).to(here.latents)
                 t = torch.full((len(batch),), level, device=device)
                 noisy, target = self.objective.corrupt(here.latents, noise, t)
-                prediction = self.family.predict(denoiser, noisy, t, here.conditioning)
-                yield here, prediction, target
+                with self.condition(here):
+                    prediction = self.family.predict(denoiser, noisy, t, here.conditioning)
+                yield _LevelResult(here, t, noisy, prediction, target)
 
     def _scores(self, denoiser: nn.Module) -> _Scores:
         sums: dict[str, float] = {}
@@ -65,8 +86,10 @@ class Validator:
             sums[name] = sums.get(name, 0.0) + value
             counts[name] = counts.get(name, 0) + 1
 
-        for index, (batch, prediction, target) in enumerate(self._predictions(denoiser)):
-            error = (prediction - target).square()
+        for index, result in enumerate(self._predictions(denoiser)):
+            batch, prediction = result.batch, result.prediction
+            self._compare_faces(result, add)
+            error = (prediction - result.target).square()
             clean = batch.conditioning.get(CLEAN_MASK)
             inside = region_loss(error, batch.coverage, self.regions, clean)
             for region, value in inside.items():
@@ -77,3 +100,28 @@ class Validator:
                 for region, value in inside.items():
                     add(f"drift/{region}", value)
         return {name: value / counts[name] for name, value in sums.items()}
+
+    def _compare_faces(self, result: _LevelResult, add: Callable[[str, float], None]) -> None:
+        """Add the distance of every face that a term looks at, in the VAE's own precision."""
+        batch, watch = result.batch, self.faces
+        if watch is None or not any(batch.faces):
+            return
+        ones = torch.ones_like(batch.coverage[:, :1])
+        clean = batch.conditioning.get(CLEAN_MASK)
+        for name, term in self.comparing.items():
+            with torch.autocast(result.prediction.device.type, enabled=False):
+                step = Step(
+                    prediction=result.prediction,
+                    target=result.target,
+                    t=result.t,
+                    weights=ones,
+                    coverage=batch.coverage,
+                    predicted=None if clean is None else 1 - clean.float(),
+                    **watch.describe(
+                        self.objective, batch, result.noisy, result.prediction, result.t
+                    ),
+                )
+                term(step)
+            assert step.faces is not None
+            for distance in step.faces.distances:
+                add(f"{name}/{self.regions[watch.region]}", float(distance))

@@ -100,9 +100,13 @@ def test_raw_and_normalised_embeddings_are_not_mixed_up():
     check_embedding(unit, 512, "unit", "FaceID")
     check_embedding(torch.zeros(1, 512), 512, "raw", "InstantID")
     check_embedding(raw, 512, None, "base")
-    with pytest.raises(EmbeddingMismatch, match=r"InstantID reads raw .*normed_embedding"):
+    with pytest.raises(
+        EmbeddingMismatch, match=r"InstantID: embedding 2 .*this one was normalised"
+    ):
         check_embedding(torch.cat([raw, unit]), 512, "raw", "InstantID")
-    with pytest.raises(EmbeddingMismatch, match="length one; this one has 20"):
+    with pytest.raises(
+        EmbeddingMismatch, match=r"FaceID: embedding 2 has norm 20, .*this one is raw"
+    ):
         check_embedding(torch.cat([unit, raw]), 512, "unit", "FaceID")
     with pytest.raises(EmbeddingMismatch, match="512 numbers, this one has 128"):
         check_embedding(raw[:, :128], 512, "raw", "InstantID")

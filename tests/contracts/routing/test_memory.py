@@ -3,6 +3,7 @@
 from copy import deepcopy
 from math import prod
 
+import jaxtyping
 import pytest
 import torch
 from tests.contracts.conftest import Case
@@ -101,6 +102,14 @@ def routed(case: Case, denoiser: nn.Module) -> nn.Module:
     return denoiser
 
 
+@pytest.fixture
+def unchecked():
+    """Shapes unchecked, as they are outside of tests: dynamo cannot compile the check itself."""
+    jaxtyping.config.update("jaxtyping_disable", value=True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", value=False)
+
+
 def test_recomputed_and_swapped_blocks_carry_the_tokens_of_their_call(case, routed):
     router = route_all(case, routed)
     plain = learn(case, routed, router, 0, 1)
@@ -110,7 +119,7 @@ def test_recomputed_and_swapped_blocks_carry_the_tokens_of_their_call(case, rout
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # dynamo warns of its own
-def test_compiled_blocks_carry_the_same_tokens_and_stay_compiled(case, routed):
+def test_compiled_blocks_carry_the_same_tokens_and_stay_compiled(case, routed, unchecked):
     """Whatever their number: torch compiles for any, and not once more for each."""
     router, compiled = route_all(case, routed), []
 

@@ -1,19 +1,28 @@
 """An image adapter as modules: what is trained, and what goes back into the public layout."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 from frisket.adapters.image.attention import KeyValues, make_key_values
 from frisket.adapters.image.layouts import ImageAdapterFile, ImageAdapterKind, recognise
+from frisket.adapters.targets import unwrap_model
+
+NAME = "frisket_image_adapter"  # of the module in a denoiser that it was put on
 
 
 class ImageAdapter(nn.Module):
     """A projection and the keys and values of its tokens.
 
     The names of its parameters are those of a public `.safetensors`: `image_proj.*` and
-    `ip_adapter.{number}.to_k_ip.weight`. FaceID's LoRA is carried along, not trained here.
+    `ip_adapter.{number}.to_k_ip.weight`. FaceID's LoRA is carried along, not trained here. `family`
+    is that of an adapter of ours, empty for a public layout. While `is_silent`, a model that it was
+    put on is to be the base (`frisket.adapters.attach.frozen`).
     """
+
+    is_silent: bool = False
 
     def __init__(
         self,
@@ -21,9 +30,10 @@ class ImageAdapter(nn.Module):
         projection: nn.Module,
         layers: KeyValues,
         loras: Mapping[str, Tensor] | None = None,
+        family: str = "",
     ) -> None:
         super().__init__()
-        self.kind = kind
+        self.kind, self.family = kind, family
         self.image_proj = projection
         self.ip_adapter = layers
         self.loras = dict(loras or {})
@@ -31,7 +41,7 @@ class ImageAdapter(nn.Module):
     @classmethod
     def from_file(cls, file: ImageAdapterFile) -> "ImageAdapter":
         """An adapter with the weights of a file; raises as `ImageAdapterFile.build_layers`."""
-        return cls(file.kind, file.build_projection(), file.build_layers(), file.loras)
+        return cls(file.kind, file.build_projection(), file.build_layers(), file.loras, file.family)
 
     @classmethod
     def start_for_model(
@@ -48,4 +58,37 @@ class ImageAdapter(nn.Module):
         projection = {key: value.clone() for key, value in self.image_proj.state_dict().items()}
         layers = {**self.ip_adapter.state_dict(), **self.loras}
         layers = {key: value.clone() for key, value in layers.items()}
-        return recognise(projection, layers, kind=self.kind)
+        return recognise(projection, layers, kind=self.kind, family=self.family)
+
+
+def install_adapter(denoiser: nn.Module, adapter: ImageAdapter) -> None:
+    """Make an adapter a part of a frozen denoiser: in float32, on its device, to be trained.
+
+    Nothing is computed by it yet. ValueError where one is there already.
+    """
+    model = unwrap_model(denoiser)
+    if find_image_adapter(model) is not None:
+        raise ValueError("the denoiser has an image adapter already")
+    model.requires_grad_(False)
+    adapter.to(next(model.parameters()).device, torch.float32).requires_grad_(True)
+    model.add_module(NAME, adapter)
+
+
+@contextmanager
+def silence_pictures(model: nn.Module) -> Iterator[None]:
+    """Inside, image adapters that were put on a model (or on parts of it) add nothing."""
+    adapters = [module for module in model.modules() if isinstance(module, ImageAdapter)]
+    before = [adapter.is_silent for adapter in adapters]
+    try:
+        for adapter in adapters:
+            adapter.is_silent = True
+        yield
+    finally:
+        for adapter, is_silent in zip(adapters, before, strict=True):
+            adapter.is_silent = is_silent
+
+
+def find_image_adapter(denoiser: nn.Module) -> ImageAdapter | None:
+    """The adapter that was put on a denoiser, None where there is none."""
+    adapter = getattr(unwrap_model(denoiser), NAME, None)
+    return adapter if isinstance(adapter, ImageAdapter) else None

@@ -2,8 +2,8 @@
 
 `.bin` (torch): {"image_proj": ..., "ip_adapter": ...}. `.safetensors`: the same, flat, under the
 prefixes `image_proj.` and `ip_adapter.`. Both as the files of h94, InstantID, XLabs and InstantX
-are, and as diffusers' `load_ip_adapter` reads them. UniID: a folder a branch
-(`frisket.adapters.image.branches`).
+are, and as diffusers' `load_ip_adapter` reads them; XLabs' own names are read too. UniID: a folder
+a branch (`frisket.adapters.image.branches`).
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,14 @@ from typing import get_args
 from torch import Tensor
 
 from frisket.adapters import files
-from frisket.adapters.image import branches
+from frisket.adapters.image import branches, xlabs
 from frisket.adapters.image.layouts import ImageAdapterFile, ImageAdapterKind, recognise
 from frisket.adapters.image.pickles import check_tensors, make_plain, read_pickle, write_pickle
 from frisket.adapters.metadata import show_text
 from frisket.adapters.spec import AdapterMismatch
 
 RECORD = "frisket.image_adapter"  # metadata key: the kind, where a file of ours says it
+FAMILY = "frisket.family"  # metadata key: the family that an adapter of ours was trained on
 PROJECTION, LAYERS = "image_proj", "ip_adapter"
 SECOND = ("plusv2", "plus-v2", "plus_v2")  # in the names of FaceID-Plus files of version 2
 PUBLISHED = (
@@ -43,7 +44,7 @@ def read_image_adapter(path: Path, kind: ImageAdapterKind | None = None) -> Imag
     metadata: Mapping[str, str] = {}
     if path.suffix == ".safetensors":
         flat, metadata = files.tensors(path)
-        projection, layers = _split(path, flat)
+        projection, layers = xlabs.rename_tensors(flat) or _split(path, flat)
     else:
         content = read_pickle(path)
         projection, layers = (_need_part(path, content, name) for name in (PROJECTION, LAYERS))
@@ -51,17 +52,26 @@ def read_image_adapter(path: Path, kind: ImageAdapterKind | None = None) -> Imag
             raise AdapterMismatch(f"{path} has {show_text(more[0], 60)!r} beside the two parts")
     second = any(word in path.name.lower() for word in SECOND)
     try:
-        return recognise(projection, layers, kind=kind or _read_kind(metadata), plus_v2=second)
+        return recognise(
+            projection,
+            layers,
+            kind=kind or _read_kind(metadata),
+            plus_v2=second,
+            family=metadata.get(FAMILY, ""),
+        )
     except AdapterMismatch as error:
         raise AdapterMismatch(f"{path}: {error}") from error
 
 
-def write_image_adapter(path: Path, adapter: ImageAdapterFile) -> None:
+def write_image_adapter(
+    path: Path, adapter: ImageAdapterFile, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write an adapter in its public layout, atomically; CannotWrite leaves what was there.
 
     The suffix decides: `.safetensors`, `.bin`, or none for the folder of a UniID branch. Tensors go
     as they are, in their dtype. A `.bin` of FaceID-Plus version 2 needs "plusv2" in its name, as
-    nothing else tells its readers; AdapterMismatch otherwise. ValueError for another suffix.
+    nothing else tells its readers, and one of ours (`family`) cannot be one; AdapterMismatch
+    otherwise. ValueError for another suffix. `metadata` are further entries of a `.safetensors`.
     """
     path = Path(path)
     if adapter.kind in ("uniid-text", "uniid-adapter"):
@@ -71,12 +81,18 @@ def write_image_adapter(path: Path, adapter: ImageAdapterFile) -> None:
     if path.suffix == ".safetensors":
         flat = {f"{PROJECTION}.{key}": value for key, value in adapter.projection.items()}
         flat |= {f"{LAYERS}.{key}": value for key, value in layers.items()}
-        files.write(path, make_plain(flat), {RECORD: adapter.kind})
+        family = {FAMILY: adapter.family} if adapter.family else {}
+        files.write(path, make_plain(flat), {**(metadata or {}), RECORD: adapter.kind, **family})
     elif path.suffix == ".bin":
         if adapter.shortcut and not any(word in path.name.lower() for word in SECOND):
             raise AdapterMismatch(
                 f"nothing written to {path}: readers know the second version of FaceID-Plus by"
                 " its file name alone; put plusv2 into it"
+            )
+        if adapter.family:
+            raise AdapterMismatch(
+                f"nothing written to {path}: an adapter of ours for {adapter.family} says so in its"
+                " metadata, which a .bin has none of; write .safetensors"
             )
         parts = {PROJECTION: make_plain(adapter.projection), LAYERS: make_plain(layers)}
         write_pickle(path, parts)

@@ -6,7 +6,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 EmbeddingForm = Literal["raw", "unit"]
-BORDER = 1.5  # length of an embedding: those of length one are below, raw ones (about 20) above
+# Border and words are those of frisket.faces.base, which stands on the same floor and so cannot be
+# imported; tests/faces/test_guards.py holds them equal.
+LEAST_RAW_NORM = 1.5  # networks of the ArcFace kind answer about 20; a unit embedding has 1
+RAW_WANTED = (
+    "a raw one is wanted (norms of about 20): this one was normalised; hand over the network's own"
+    " answer (InsightFace's embedding, not normed_embedding)"
+)
+UNIT_WANTED = (
+    "one of length 1 is wanted: this one is raw; divide it by its norm (InsightFace's"
+    " normed_embedding, not embedding)"
+)
 
 
 class EmbeddingMismatch(ValueError):
@@ -30,18 +40,12 @@ def check_embedding(
         )
     if form is None:
         return
-    lengths = embedding.detach().float().norm(dim=-1).flatten()
-    if not bool(lengths.isfinite().all()):
+    norms = embedding.detach().double().norm(dim=-1).flatten()
+    if not bool(norms.isfinite().all()):
         raise EmbeddingMismatch(f"{adapter}: the embedding has numbers that are not finite")
-    lengths = lengths[lengths > 0]
-    if form == "raw" and bool((lengths < BORDER).any()):
-        raise EmbeddingMismatch(
-            f"{adapter} reads raw embeddings, of a length of about 20; this one has"
-            f" {lengths.min().item():.3g}: it was divided by its length. Pass it as the network"
-            " gave it (InsightFace's `embedding`, not `normed_embedding`)"
-        )
-    if form == "unit" and bool((lengths > BORDER).any()):
-        raise EmbeddingMismatch(
-            f"{adapter} reads embeddings of length one; this one has {lengths.max().item():.3g}: it"
-            " is raw. Divide it by its length (InsightFace's `normed_embedding`, not `embedding`)"
-        )
+    for row, norm in enumerate(norms.tolist()):
+        subject = f"{adapter}: embedding {row} has norm {norm:.4g}"
+        if form == "raw" and 0 < norm < LEAST_RAW_NORM:
+            raise EmbeddingMismatch(f"{subject}, and {RAW_WANTED}")
+        if form == "unit" and norm >= LEAST_RAW_NORM:
+            raise EmbeddingMismatch(f"{subject}, and {UNIT_WANTED}")

@@ -20,6 +20,7 @@ from frisket.adapters.image.projections import (
     TokenwiseProjection,
 )
 from frisket.adapters.image.timed import TimedProjection
+from frisket.adapters.image.timed_layers import TimedAttention
 from frisket.adapters.image.uniid import UniIdAdapterProjection, UniIdTextProjection
 from frisket.adapters.spec import AdapterMismatch
 
@@ -50,12 +51,14 @@ class Layout:
     """What holds for all files of a kind.
 
     `build` makes the projection of a file's sizes; `form` is that of a face's embedding it reads,
-    None where it reads none; `numbering` that of its attention layers.
+    None where it reads none; `numbering` that of its attention layers. `family` is the one whose
+    models its public files are for, empty where UNets of several have them.
     """
 
     build: Callable[[Mapping[str, Tensor]], nn.Module]
     form: EmbeddingForm | None
     numbering: Numbering = "odd"
+    family: str = ""
 
 
 def _build_plus_with_shortcut(tensors: Mapping[str, Tensor]) -> FacePlusProjection:
@@ -72,8 +75,8 @@ LAYOUTS: dict[ImageAdapterKind, Layout] = {
     "faceid-plus": Layout(FacePlusProjection.from_shapes, "unit"),
     "faceid-plusv2": Layout(_build_plus_with_shortcut, "unit"),
     "instantid": Layout(FaceResamplerProjection.from_shapes, "raw"),
-    "xlabs-flux": Layout(PooledProjection.from_shapes, None, "from zero"),
-    "instantx-sd3": Layout(TimedProjection.from_shapes, None, "from zero"),
+    "xlabs-flux": Layout(PooledProjection.from_shapes, None, "from zero", "flux"),
+    "instantx-sd3": Layout(TimedProjection.from_shapes, None, "from zero", "sd3"),
     "uniid-adapter": Layout(UniIdAdapterProjection.from_shapes, "raw"),
     "uniid-text": Layout(UniIdTextProjection.from_shapes, "raw", "none"),
 }
@@ -94,7 +97,9 @@ class ImageAdapterFile:
     branch); `embedding` is the width of what the projection reads first, `states` that of what
     FaceID-Plus reads beside it. `numbers` are those of its attention layers, `inner` their widths.
     `notes` say what no tensor tells and was taken from elsewhere. `config` is what lies beside a
-    branch of UniID.
+    branch of UniID. `family` is the one that an adapter of ours was trained on, empty for public
+    files: its numbers may then be those of a transformer
+    (`frisket.adapters.image.numbering.number_layers`).
     """
 
     kind: ImageAdapterKind
@@ -109,6 +114,7 @@ class ImageAdapterFile:
     inner: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+    family: str = ""
 
     @property
     def shortcut(self) -> bool:
@@ -130,7 +136,7 @@ class ImageAdapterFile:
     def build_layers(self) -> KeyValues:
         """Keys and values of all layers with their weights, in their dtype.
 
-        AdapterMismatch for a kind whose layers have more than these (InstantX's for SD3), or none.
+        AdapterMismatch for a kind whose layers have more (`build_timed_layers`), or none.
         """
         if self.kind == "instantx-sd3" or not self.layers:
             what = "norms beside keys and values" if self.layers else "no keys and values"
@@ -140,6 +146,16 @@ class ImageAdapterFile:
         layers.load_state_dict(dict(self.layers))
         return layers
 
+    def build_timed_layers(self) -> dict[int, TimedAttention]:
+        """Attention layers of InstantX's kind for SD3, by number; AdapterMismatch for others."""
+        if self.kind != "instantx-sd3":
+            raise AdapterMismatch(f"the attention layers of {self.kind} know no time")
+        grouped: dict[int, dict[str, Tensor]] = {number: {} for number in self.numbers}
+        for key, value in self.layers.items():
+            number, _, name = key.partition(".")
+            grouped[int(number)][name] = value
+        return {number: TimedAttention.from_tensors(part) for number, part in grouped.items()}
+
 
 def recognise(
     projection: Mapping[str, Tensor],
@@ -147,13 +163,15 @@ def recognise(
     *,
     kind: ImageAdapterKind | None = None,
     plus_v2: bool = False,
+    family: str = "",
 ) -> ImageAdapterFile:
     """What an adapter's tensors are, all of them accounted for.
 
     `kind` names it where the tensors leave two (`ALIKE`): without it a resampler over 512 numbers
     is InstantID's, as no CLIP is that wide, and a FaceID-Plus is of the second version where
-    `plus_v2` (what its file's name says). `notes` repeat what was taken so. AdapterMismatch names
-    the tensor that is missing, left over or of another shape.
+    `plus_v2` (what its file's name says). `notes` repeat what was taken so. `family` is that of an
+    adapter of ours. AdapterMismatch names the tensor that is missing, left over or of another
+    shape.
     """
     likely, notes = _tell_kind(projection, layers, plus_v2=plus_v2)
     if kind is not None and kind != likely:
@@ -163,7 +181,7 @@ def recognise(
     loras = {key: value for key, value in layers.items() if _LORA.fullmatch(key)}
     kept = {key: value for key, value in layers.items() if key not in loras}
     build = _check_projection(likely, projection)
-    numbers = _check_layers(likely, kept)
+    numbers = _check_layers(likely, kept, family)
     _check_loras(likely, loras)
     inner = tuple(kept[f"{number}.to_k_ip.weight"].shape[0] for number in numbers)
     width = build.widths if isinstance(build, UniIdTextProjection) else (build.width,)
@@ -181,6 +199,7 @@ def recognise(
         numbers=numbers,
         inner=inner,
         notes=() if kind is not None else notes,
+        family=family,
     )
 
 
@@ -257,14 +276,16 @@ def _compare_shapes(what: str, wanted: Mapping[str, Tensor], tensors: Mapping[st
             )
 
 
-def _check_layers(kind: ImageAdapterKind, layers: Mapping[str, Tensor]) -> tuple[int, ...]:
+def _check_layers(
+    kind: ImageAdapterKind, layers: Mapping[str, Tensor], family: str
+) -> tuple[int, ...]:
     """Numbers of the attention layers; AdapterMismatch for a name or number out of place."""
     pattern = _SD3 if kind == "instantx-sd3" else _KEY_VALUE
     matches = {key: pattern.fullmatch(key) for key in layers}
     if odd := next((key for key, match in matches.items() if match is None), None):
         raise AdapterMismatch(f"its attention has {odd}, which no file of {kind} has")
     numbers = tuple(sorted({int(match[1]) for match in matches.values() if match}))
-    _check_numbers(kind, numbers)
+    _check_numbers(kind, numbers, family)
     ends = {key.split(".", 1)[1] for key in layers} | {"to_k_ip.weight", "to_v_ip.weight"}
     for number in numbers:
         for end in sorted(ends):
@@ -273,12 +294,21 @@ def _check_layers(kind: ImageAdapterKind, layers: Mapping[str, Tensor]) -> tuple
     return numbers
 
 
-def _check_numbers(kind: ImageAdapterKind, numbers: tuple[int, ...]) -> None:
+def _check_numbers(kind: ImageAdapterKind, numbers: tuple[int, ...], family: str) -> None:
     numbering = LAYOUTS[kind].numbering
     count = 0 if numbering == "none" else len(numbers)
     if not numbers and numbering != "none":
         raise AdapterMismatch(f"it has no keys and values, which every {kind} has")
     public_numbers = tuple(range(1, 2 * count, 2) if numbering == "odd" else range(count))
+    if family and numbers == tuple(range(count)):
+        return
+    if kind == "faceid" and numbers == tuple(range(count)):
+        raise AdapterMismatch(
+            "it has FaceID's projection and a transformer's numbers, as InstantX's adapter for FLUX"
+            " has, which also joins the prompt's rows of single blocks, where there is no place for"
+            " it here: take XLabs' (XLabs-AI/flux-ip-adapter). One of Frisket's own says its family"
+            " in its metadata"
+        )
     if numbers != public_numbers:
         raise AdapterMismatch(
             f"its attention layers are numbered {_shorten(numbers)}, where {kind} has"

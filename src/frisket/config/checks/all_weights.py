@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from frisket.config.checks.lora_options import find_lora_options
 from frisket.config.checks.term_needs import list_term_needs
-from frisket.config.lora import Lora
 from frisket.config.provenance import Key
 from frisket.config.tree import Config
 
@@ -20,7 +20,7 @@ def find_all_weights_problems(
     """Key and sentence of everything that all weights cannot be trained with; none for a LoRA."""
     if config.model.train != "all":
         return
-    yield from _find_lora_problems(config)
+    yield from find_lora_options(config, ALL)
     yield from _find_memory_problems(config)
     yield from _find_teacher_problems(config)
     if config.model.dtype != "float32":
@@ -35,22 +35,6 @@ def find_all_weights_problems(
             ("model", "train"),
             f"{label} is {len(variant.experts)} denoisers, and {ALL} is for one: train a LoRA"
             ' (model.train = "lora"), or take a variant of one denoiser',
-        )
-
-
-def _find_lora_problems(config: Config) -> Iterator[tuple[Key, str]]:
-    """Every option of [lora] that was set: no adapter is there for it."""
-    for name, field in Lora.model_fields.items():
-        if getattr(config.lora, name) != field.default:
-            yield (
-                ("lora", name),
-                f"`lora.{name}` is of a LoRA, and with {ALL} there is none: leave it out, or set"
-                ' model.train = "lora"',
-            )
-    if config.optimizer.lora_plus:
-        yield (
-            ("optimizer", "lora_plus"),
-            f"`optimizer.lora_plus` is of a LoRA's B, and with {ALL} there is none: leave it out",
         )
 
 

@@ -35,6 +35,8 @@ def plan_for(tree: Mapping[str, Any], family: str) -> PresetPlan | None:
     facts = find_facts(*map(str, names))
     masks = _has_masks(tree.get("data", ()))
     plan = plan_preset(name, facts, masks=masks, base=table.get("train") != "all")
+    if table.get("train") == "image_adapter":
+        plan = _leave_out_lora(plan)
     if _has_attention(tree.get("losses")):
         plan = plan.leave_out(ROUTING, "losses.attention reads blocks that tokens would pass by")
     regions = tree.get("regions")
@@ -43,6 +45,14 @@ def plan_for(tree: Mapping[str, Any], family: str) -> PresetPlan | None:
     # A named table of regions is chosen whole, with its background.
     settings = tuple(setting for setting in plan.settings if setting.key[0] != "regions")
     return replace(plan, settings=settings)
+
+
+def _leave_out_lora(plan: PresetPlan) -> PresetPlan:
+    """Without what it says of a LoRA, and of tokens that pass by the layers of an adapter."""
+    for setting in plan.settings:
+        if setting.key[0] == "lora" or setting.key == ROUTING:
+            plan = plan.leave_out(setting.key, "an image adapter is trained")
+    return plan
 
 
 def _has_attention(losses: Any) -> bool:

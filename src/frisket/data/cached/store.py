@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from uuid import uuid4
 
 import torch
@@ -21,7 +21,7 @@ from frisket.disk.untrusted import cut, parse_json, show
 
 __all__ = ["Cache", "CacheEntry", "CannotWrite", "CorruptEntry", "EntryKind", "digest", "key_of"]
 
-EntryKind = Literal["latents", "text", "coverage", "bank"]
+EntryKind = Literal["latents", "text", "coverage", "bank", "reference", "faces"]
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +169,7 @@ class Cache:
         Safe beside writers: a file that is renamed or gone by the time it is looked at was theirs.
         """
         old, count = time.time() - ABANDONED, 0
-        for kind in ("latents", "text", "coverage", "bank"):
+        for kind in get_args(EntryKind):
             for path in (self.folder / kind).glob("*/.*.tmp") if self.writable else ():
                 with contextlib.suppress(OSError):
                     if path.stat().st_mtime < old:

@@ -144,4 +144,6 @@ EMBEDDER = EmbedderPlugin(
     files=f"a folder with one of {', '.join(NAMES)}, or such a file",
     published=PUBLISHED,
     tiny=build_tiny,
+    names=NAMES[:2],
+    detector="yunet",
 )

@@ -61,4 +61,5 @@ EMBEDDER = EmbedderPlugin(
     licence=LICENCE,
     load=load,
     commercial=True,
+    detector="drawn",
 )

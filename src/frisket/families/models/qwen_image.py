@@ -201,7 +201,6 @@ class QwenImage(Standard):
         normal: Tensor = (posterior.mode().float() - mean) / std
         return normal
 
-    @torch.no_grad()
     def decode(self, vae: nn.Module, latents: Latents) -> Clip:
         """The inverse of `encode`, clamped to [-1, 1], float32."""
         device, dtype = seeing.device_of(vae)

@@ -199,7 +199,6 @@ class StableDiffusion3(Standard):
         """(Posterior mode - 0.0609) * 1.5305, float32."""
         return encode_kl(vae, clip, SCALE, SHIFT)
 
-    @torch.no_grad()
     def decode(self, vae: nn.Module, latents: Latents) -> Clip:
         """The inverse of `encode`, float32."""
         return decode_kl(vae, latents, SCALE, SHIFT)

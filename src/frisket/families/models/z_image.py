@@ -176,7 +176,6 @@ class ZImage(Standard):
         """(Posterior mode - 0.1159) * 0.3611, float32."""
         return encode_kl(vae, clip, SCALE, SHIFT)
 
-    @torch.no_grad()
     def decode(self, vae: nn.Module, latents: Latents) -> Clip:
         """The inverse of `encode`, float32."""
         return decode_kl(vae, latents, SCALE, SHIFT)

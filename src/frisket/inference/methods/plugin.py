@@ -93,6 +93,8 @@ class MethodPlugin:
     options: type[Any]
     encoder: str = ""  # what `encoder` must be; empty where none is needed
     trains: str = ""  # what of it Frisket trains, for the table; empty where nothing
+    guides: bool = False  # makes the guided prediction itself: no other such method beside it
+    changes_text: bool = False  # puts tokens into the prompt: words are no longer where they were
 
 
 METHODS: Shelf[MethodPlugin] = Shelf(

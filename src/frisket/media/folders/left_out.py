@@ -19,7 +19,8 @@ FOLDERS = frozenset(
     }
 )
 SYSTEM = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", LEGEND})
-OURS = (".mask.json", "-masklabel.json")  # what `frisket masks` notes of a mask beside its clip
+# What lies beside a clip and is read: notes of `frisket masks`, key points of faces.
+OURS = (".mask.json", "-masklabel.json", ".keypoints.json")
 DATA = (
     *(".bat", ".csv", ".html", ".ini", ".ipynb", ".json", ".jsonl", ".log", ".md", ".npz", ".pt"),
     *(".py", ".safetensors", ".sh", ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml"),

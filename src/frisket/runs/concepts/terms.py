@@ -1,5 +1,8 @@
 """The loss terms of a configuration, built."""
 
+from dataclasses import fields
+from typing import Any
+
 from frisket.config.compat import prior_options
 from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config
@@ -14,8 +17,14 @@ def terms_of(config: Config) -> dict[str, tuple[LossTerm, float]]:
     terms = {}
     for name, section in config.losses.terms.items():
         table = section | (prior_options(config) if name == "prior" else {})
-        options = {key: _convert(value) for key, value in table.items() if key != "strength"}
-        terms[name] = (TERMS.load(name)(**options), float(table["strength"]))
+        term: Any = TERMS.load(name)
+        counts = {field.name for field in fields(term) if field.type is int}
+        options = {
+            key: value if key in counts else _convert(value)
+            for key, value in table.items()
+            if key != "strength"
+        }
+        terms[name] = (term(**options), float(table["strength"]))
     return terms
 
 

@@ -22,6 +22,8 @@ from frisket.families.blocks import blocks_of, plain_tensors
 from frisket.families.experts import experts_of
 from frisket.families.whole_model import open_weights
 from frisket.losses.base import BASE, EMA, Step
+from frisket.runs.faces.decoding_memory import measure_decoding
+from frisket.runs.image_adapters.setup import attach_image_adapter, rehearse_rows
 from frisket.runs.memory.conditioning_shapes import CAPTION, Unpredictable, build_conditioning
 from frisket.runs.memory.routed_step import RoutedStep, build_routed_step
 from frisket.runs.refusals import terms_of
@@ -121,7 +123,7 @@ class _Request:
         """Where weights lie does not change what a step makes: one rehearsal for all depths."""
         memory = config.memory.model_copy(update={"swap_blocks": 0})
         config = config.model_copy(update={"memory": memory})
-        sections = {"model", "lora", "losses", "timesteps", "memory"}
+        sections = {"model", "lora", "image_adapter", "losses", "timesteps", "memory"}
         sections |= {"routing"} if kept_share < 1 else set()
         family = FAMILIES.load(config.model.family)
         size = find_size(config, family.variants[config.model.variant or family.default])
@@ -214,6 +216,7 @@ def _training(
         _rehearse(config, family, source, denoiser, name, shape, conditioning, routed)
         for name in experts_of(denoiser)
     )
+    peak += measure_decoding(config, family, source, size)
     adapter = sum(value.nbytes for value in trained) / MIB
     count = sum(value.numel() for value in trained)
     return _Demand(experts, count, adapter, peak, None, None, shape)
@@ -231,6 +234,11 @@ def choose_trained(denoiser: nn.Module, config: Config, family: Family) -> None:
     """Let what is trained ask for a gradient: all weights, or an adapter on each expert."""
     if config.model.train == "all":
         open_weights(denoiser)
+        return
+    if config.model.train == "image_adapter":
+        with META:
+            attach_image_adapter(config, family, denoiser)
+        rehearse_rows(config, family, denoiser)
         return
     spec = spec_of(config, family)
     for expert in experts_of(denoiser).values():
@@ -296,7 +304,8 @@ def _rehearse(
     clean = torch.empty(shape, device=META)
     cells = torch.empty((shape[0], 1, *shape[2:]), device=META)
     t = torch.full((shape[0],), (low + high) / 2)
-    terms = list(terms_of(config).values())
+    # Terms that look elsewhere than at predictions are not rehearsed.
+    terms = [pair for pair in terms_of(config).values() if pair[0].needs <= {BASE, EMA}]
 
     def forward() -> tuple[Tensor, Step]:
         """As Trainer.step: the noise is gone when the backward pass begins."""
@@ -320,7 +329,7 @@ def _rehearse(
             importance=routed.selection.importance if routed.selection else None,
         )
         values = [term(step).mean() * strength for term, strength in terms]
-        return torch.stack(values).sum().to(META), step
+        return torch.stack(values or [prediction.float().mean()]).sum().to(META), step
 
     with Rehearsal(lower[config.run.precision], cuda=cuda) as live:
         held = live.hold([*denoiser.parameters(), *denoiser.buffers()])

@@ -13,7 +13,7 @@ from frisket.inference.sample_specs import SampleSpec
 from frisket.masks.coverage import to_latent
 from frisket.masks.read import WHOLE, read
 from frisket.media.frames import probe
-from frisket.media.geometry import Geometry
+from frisket.media.geometry import Geometry, MaskMismatch
 from frisket.runs.sampling.sampler import files_of
 from frisket.runs.sampling.whole_models import is_model
 from frisket.shapes import Weights
@@ -71,10 +71,20 @@ def read_places(
     return tuple(places)
 
 
-def lay_mask(path: Path, sizes: Sequence[ClipSize], grid: LatentGrid) -> dict[ClipSize, Weights]:
-    """One mask on the latent grid of each size, by its latent frames, rows and columns."""
+def lay_mask(
+    path: Path,
+    sizes: Sequence[ClipSize],
+    grid: LatentGrid,
+    *,
+    option: str = "--lora-mask",
+    owner: str = "LoRA",
+) -> dict[ClipSize, Weights]:
+    """One mask on the latent grid of each size, by its latent frames, rows and columns.
+
+    `option` gave it and `owner` acts there, in the words of messages.
+    """
     if not path.exists():
-        raise ConfigError(f"there is no mask {path} (--lora-mask); `{EVERYWHERE}` is everywhere")
+        raise ConfigError(f"there is no mask {path} ({option}); `{EVERYWHERE}` is everywhere")
     media = probe(path)
     planes: dict[ClipSize, Weights] = {}
     for frames, height, width in sizes:
@@ -85,12 +95,15 @@ def lay_mask(path: Path, sizes: Sequence[ClipSize], grid: LatentGrid) -> dict[Cl
             )
         picks = tuple(range(frames)) if media.frames > 1 else (0,) * frames
         plane = read({WHOLE: path}, clip=media, alpha=False, picks=picks, regions=("place",))
-        cut = Geometry((height, width), (height, width), picks).plane(plane["place"])
+        try:
+            cut = Geometry((height, width), (height, width), picks).plane(plane["place"])
+        except MaskMismatch as error:
+            raise ConfigError(f"{path} ({option}): {error}") from error
         planes[grid.cells(frames, height, width)] = to_latent(cut[None], grid)[None]
     if len({size[1:] for size in planes}) != len(planes):
-        raise ConfigError(f"{path}: one mask (--lora-mask) is for clips of one length a size")
+        raise ConfigError(f"{path}: one mask ({option}) is for clips of one length a size")
     if not any(bool(plane.any()) for plane in planes.values()):
-        raise ConfigError(f"{path} is empty: its LoRA would act nowhere; leave the LoRA out")
+        raise ConfigError(f"{path} is empty: its {owner} would act nowhere; leave the {owner} out")
     return planes
 
 

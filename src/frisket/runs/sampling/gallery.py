@@ -83,16 +83,28 @@ def write_gallery(samples: Path) -> Path | None:
 def _columns(record: Path) -> Iterator[GalleryColumn]:
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
-        for tuned in (True, False):
-            pictures = [picture for picture in content["pictures"] if picture["lora"] is tuned]
-            if pictures:
-                yield _column(content, pictures, record.parent.name, tuned=tuned)
+        versions = [_read_version(picture) for picture in content["pictures"]]
+        for version in reversed(list(dict.fromkeys(versions))):  # all that acts first, base last
+            pairs = zip(content["pictures"], versions, strict=True)
+            pictures = [picture for picture, other in pairs if other == version]
+            yield _column(content, pictures, record.parent.name, version)
     except (OSError, ValueError, KeyError, TypeError):
         return
 
 
-def _column(content: Any, pictures: Any, folder: str, *, tuned: bool) -> GalleryColumn:
-    title = " + ".join(_name_lora(lora) for lora in content["lora"]) if tuned else "base"
+def _read_version(picture: Any) -> tuple[bool, tuple[str, ...]]:
+    """Whether a picture was sampled with the LoRAs, and with which methods."""
+    return bool(picture["lora"]), tuple(map(str, picture.get("methods", ())))
+
+
+def _column(
+    content: Any, pictures: Any, folder: str, version: tuple[bool, tuple[str, ...]]
+) -> GalleryColumn:
+    tuned, methods = version
+    scales = {entry["label"]: entry["scale"] for entry in content.get("methods", ())}
+    parts = [_name_lora(lora) for lora in content["lora"]] if tuned else []
+    parts += [f"{label} x {scales[label]:g}" for label in methods]
+    title = " + ".join(parts) or "base"
     first = pictures[0]
     settings = f"{first['steps']} steps, guidance {first['guidance']:g}"
     files = {

@@ -1,5 +1,6 @@
 """Sample grids while a run trains: prompts are embedded before it begins."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from frisket.config.tree import Config, Preview
 from frisket.families.base import Family, Parts, Source
 from frisket.families.experts import Experts
 from frisket.inference.generate import PromptEmbeddings
+from frisket.inference.methods.base import Method
 from frisket.inference.methods.tara import Tara
 from frisket.inference.methods.words import PromptPhrases
 from frisket.inference.sample_specs import check
 from frisket.runs.methods.focusing import locate_focus
+from frisket.runs.sampling.preview_faces import PreviewFaces, open_preview_faces
 from frisket.runs.sampling.sampler import embed_prompts, load_waiting, plan_of
 from frisket.runs.sampling.samples import build_preview_specs, write_grid
 from frisket.training.memory import plan as memory_plan
@@ -38,6 +41,9 @@ class Previews:
     swapped: bool = False  # their blocks come and go by themselves
     whole: Experts | None = None
     focus: PromptPhrases | None = None  # where lora.focus is in the prompts
+    faces: PreviewFaces | None = None  # whose faces are looked for
+    # Of what is trained and is no LoRA: how it acts in sampling, by the denoiser as it is.
+    make_method: Callable[[nn.Module], Method] | None = None
 
     def __call__(self, step: int, denoiser: nn.Module) -> Path:
         """Write step-N.png (or .mp4) with the denoiser as it is; returns its path.
@@ -55,13 +61,19 @@ class Previews:
             self.embeddings,
             device=self.device,
             tile=self.tile,
-            method=self._make_focus(denoiser),
+            method=self._choose_method(denoiser),
+            look=self.faces.look if self.faces is not None else lambda _: None,
         )
         if self.whole is not None and self.others is not None:
             self.whole.use(
                 next(name for name in self.whole.ranges if name not in self.others.ranges)
             )
         return path
+
+    def _choose_method(self, denoiser: nn.Module) -> Method | None:
+        return (
+            self._make_focus(denoiser) if self.make_method is None else self.make_method(denoiser)
+        )
 
     def _make_focus(self, denoiser: nn.Module) -> Tara | None:
         """What lets the adapter act on its own word alone, as it does in training."""
@@ -85,9 +97,10 @@ class Previews:
 def prepare_previews(config: Config, family: Family, source: Source) -> Previews | None:
     """Embed the prompts of `[preview]`, to be called before the denoiser is loaded.
 
-    The text encoder has come and gone when this returns: it never shares the device with the
+    Face models and the pictures they are compared with are read first of all. The text encoder has
+    come and gone when this returns: it never shares the device with the
     denoiser. None where no preview is asked for. Raises ConfigError for previews that the model
-    cannot make.
+    cannot make, and as open_preview_faces.
     """
     preview = config.preview
     if not (preview.every or preview.every_epochs) or not preview.prompts:
@@ -107,6 +120,7 @@ def prepare_previews(config: Config, family: Family, source: Source) -> Previews
             f"preview: {local} holds one expert and sampling takes all. Give the folder that has"
             " them as model.source, or set preview.every = 0"
         )
+    faces = open_preview_faces(preview.identity)
     embeddings = embed_prompts(family, source, specs)
     word = config.lora.focus
     vae, vision = load_waiting(family, source)
@@ -130,4 +144,5 @@ def prepare_previews(config: Config, family: Family, source: Source) -> Previews
         others=others,
         swapped=plan.swap_blocks > 0,
         focus=locate_focus(family, source, [word], specs) if word else None,
+        faces=faces,
     )

@@ -1,7 +1,7 @@
 """What a run samples, from prompts to pictures: for `generate`, for previews and for scoring."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 
 from frisket.config.tree import Preview
 from frisket.families.base import Family, Parts, Source, Variant
-from frisket.inference.generate import PromptEmbeddings, embed, sample
+from frisket.inference.generate import Picture, PromptEmbeddings, embed, sample
 from frisket.inference.grids import grid, save
 from frisket.inference.methods.base import Method
 from frisket.inference.sample_specs import SampleSpec, build_spec
@@ -44,10 +44,12 @@ def write_grid(
     device: torch.device | None = None,
     tile: bool = False,
     method: Method | None = None,
+    look: Callable[[Sequence[Picture]], None] = lambda _: None,
 ) -> Path:
     """A grid of a `[preview]`, a row a prompt and a column a seed, as `path`.png or .mp4.
 
-    `embeddings` are its prompts, embedded; without them `parts` has the text encoder.
+    `embeddings` are its prompts, embedded; without them `parts` has the text encoder. `look` is
+    shown the pictures before they are written.
     """
     specs = build_preview_specs(family.variants[parts.variant], preview)
     embeddings = (
@@ -56,6 +58,7 @@ def write_grid(
     pictures = list(
         sample(family, parts, embeddings, specs, device=device, tile=tile, method=method)
     )
+    look(pictures)
     path.parent.mkdir(parents=True, exist_ok=True)
     return save(grid(pictures, len(preview.seeds)), path, family.variants[parts.variant].fps)
 

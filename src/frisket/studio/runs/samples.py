@@ -65,6 +65,8 @@ def collect_samples(runs: Sequence[RunFolder], generated: Path | None = None) ->
         if record.parent.parent == generated and not _is_of_run(content, run):
             continue
         for key, picture in list_pictures(content):
+            if picture.get("methods"):  # neither the run's LoRA alone nor its base
+                continue
             cell = _make_cell(content, picture, record, base)
             if cell is None:
                 continue

@@ -182,7 +182,6 @@ class HunyuanVideo(Standard):
         raw: Tensor = kl.encode(clip.to(weight.device, weight.dtype)).latent_dist.mode().float()
         return raw * float(kl.config.scaling_factor)
 
-    @torch.no_grad()
     def decode(self, vae: nn.Module, latents: Latents) -> Clip:
         """The inverse of `encode`, float32; not clamped."""
         kl, _ = _open_vae(vae)

@@ -176,7 +176,6 @@ class QwenImage21(Standard):
         normal: Tensor = (qwen.encode(opaque).latent_dist.mode().float() - mean) / std
         return normal
 
-    @torch.no_grad()
     def decode(self, vae: nn.Module, latents: Latents) -> Clip:
         """The colours of the inverse of `encode`, clamped to [-1, 1], float32; opacity is left."""
         device, dtype = device_of(vae)

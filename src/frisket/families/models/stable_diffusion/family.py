@@ -192,7 +192,6 @@ class StableDiffusion(Standard):
         with _upcast(vae):
             return encode_kl(vae, clip, kl.config.scaling_factor)
 
-    @torch.no_grad()
     def decode(self, vae: nn.Module, latents: Latents) -> Clip:
         """The inverse of `encode`, float32."""
         kl: Any = vae

@@ -56,7 +56,6 @@ def encode(vae: nn.Module, clip: Clip) -> Latents:
     return normal
 
 
-@torch.no_grad()
 def decode(vae: nn.Module, latents: Latents) -> Clip:
     """The inverse of `encode`, clamped to [-1, 1], float32."""
     weight = next(vae.parameters())

@@ -19,6 +19,8 @@ from frisket.families.shared.attention.taps import (
 )
 from frisket.shapes import Cells
 
+PROJECTED = ("to_q", "to_k", "to_v")
+
 
 @dataclass(frozen=True, slots=True)
 class Branch:
@@ -26,7 +28,7 @@ class Branch:
 
     `queries` are submodules of the attention: the first that there is gives the query (SD3.0 has
     no norm). Without `stream` the branch is added to what goes into `to_out.0`; with it, to that
-    output of the layer's block.
+    output of the layer's block. `projected`: it is handed query, key and value before their norms.
     """
 
     find_cells: Callable[[AttentionCall], Cells]
@@ -34,6 +36,7 @@ class Branch:
     stream: int | None = None
     folded: bool = False
     heads_first: bool = False  # the norm of the query has its heads before its rows (SD3)
+    projected: bool = False
 
     def __call__(self, tap: Tap, name: str, update: BranchUpdate) -> Remove:
         """Put the hooks on; ValueError, naming the layer, where they would not be called."""
@@ -44,8 +47,10 @@ class Branch:
         query = names[next(path for path in self.queries if names.get(path) is not None)]
         handles = [
             tap.denoiser.register_forward_pre_hook(hooks.begin_denoiser, with_kwargs=True),
-            query.register_forward_hook(hooks.take_query),
+            query.register_forward_hook(partial(hooks.take_output, "query")),
         ]
+        for part in PROJECTED if self.projected else ():
+            handles.append(names[part].register_forward_hook(partial(hooks.take_output, part)))
         if tap.context is not None:
             handles.append(
                 tap.context.register_forward_pre_hook(hooks.begin_context, with_kwargs=True)
@@ -80,9 +85,9 @@ class BranchHooks:
         """Before that of the module in between."""
         self.call.context = bind_arguments(module, args, kwargs)
 
-    def take_query(self, _module: nn.Module, _args: Any, output: Tensor) -> None:
-        """After that of the query's projection or norm."""
-        self.call.tensors["query"] = output
+    def take_output(self, name: str, _module: nn.Module, _args: Any, output: Tensor) -> None:
+        """After that of the query's projection or norm, and of what else is taken."""
+        self.call.tensors[name] = output
 
     def join_attention(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Before the out projection."""
@@ -113,12 +118,21 @@ class BranchHooks:
                 timestep=inputs.get("timestep"),
                 prompt=inputs.get("encoder_hidden_states"),
                 samples=get_samples(),
+                projected=self._take_projected(count),
             )
         )
         if update is None:
             return None
         joined = output[:, :count] + update.to(output.dtype)
         return joined if output.shape[1] == count else torch.cat([joined, output[:, count:]], 1)
+
+    def _take_projected(self, count: int) -> tuple[Tensor, Tensor, Tensor] | None:
+        if not self.branch.projected:
+            return None
+        query, key, value = (
+            split_heads(self.call.tensors.pop(name)[:, :count], self.heads) for name in PROJECTED
+        )
+        return query, key, value
 
 
 def find_picture_cells(patch: Cells, call: AttentionCall) -> Cells:

@@ -173,7 +173,7 @@ def list_sd3_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
     outputs = (*IMAGE, *TEXT, "to_q", "to_k", "add_q_proj", "add_k_proj")  # SD3.0 has no norms
     read = partial(_read_sd3, patch)
     cells = cut_patches((1, patch, patch))
-    branch = Branch(cells, queries=("norm_q", "to_q"), heads_first=True)
+    branch = Branch(cells, queries=("norm_q", "to_q"), heads_first=True, projected=True)
     layers = list_joint_layers(denoiser, "transformer_blocks", read, outputs=outputs, branch=branch)
     return tuple(layers)
 

@@ -7,6 +7,7 @@ the two sides of guidance change each other; with one row both are the same.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -63,6 +64,14 @@ def match_moments(changed: Tensor, before: Tensor, weight: float) -> Tensor:
     wanted = before.std(-1, keepdim=True)
     moved = (changed - mean) * (wanted / (spread + EPSILON)) + before.mean(-1, keepdim=True)
     return weight * changed + (1 - weight) * moved
+
+
+class MapChange(Protocol):
+    """What changes maps, by layer and step."""
+
+    def change(self, maps: Maps, place: LayerPlace) -> Maps:
+        """The map of one layer in one step."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,23 @@ def guide_decoupled(
     return guided * (rescale * factor + (1 - rescale))
 
 
+def differ_from_plain(
+    negative: Float[Tensor, "b ..."],
+    middle: Float[Tensor, "b ..."],
+    full: Float[Tensor, "b ..."],
+    *,
+    first: float,
+    second: float,
+    strength: float,
+) -> Float[Tensor, "b ..."]:
+    """What `guide_decoupled` (but for `apart`, bare) adds to plain guidance by `strength`.
+
+    (first - second) (middle - negative) + (second - strength) (full - negative): exactly 0 where
+    all three are one number.
+    """
+    return (first - second) * (middle - negative) + (second - strength) * (full - negative)
+
+
 def measure_norm(tensor: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
     """Of each sample, its axes kept as 1."""
     axes = tuple(range(1, tensor.ndim))
@@ -113,6 +130,14 @@ class Strength:
         """ValueError for a shape that there is not."""
         if self.shape not in SHAPES:
             raise ValueError(f"no strength goes as {self.shape!r}: {', '.join(sorted(SHAPES))}")
+
+    def check(self, steps: int) -> None:
+        """ValueError where values do not reach for so many steps."""
+        if self.values and steps > len(self.values):
+            raise ValueError(
+                f"strengths for {len(self.values)} steps, but {steps} are sampled: give one number"
+                " for all, or as many as there are steps"
+            )
 
     def at(self, step: int, t: float) -> float:
         """The strength at a step (from 0) and noise level."""

@@ -46,6 +46,22 @@ def attend_plainly(query: Tensor, key: Tensor, value: Tensor, _: LayerPlace) -> 
 
 
 @dataclass(frozen=True, slots=True)
+class BranchRows:
+    """What the rows that an adapter has tokens for attend with, in one call of one layer.
+
+    Samples are rows of `tokens` and `timestep`, with `frames` rows each in the others. `projected`
+    as in `BranchCall`.
+    """
+
+    query: Float[Tensor, "r n heads d"]
+    tokens: Float[Tensor, "s t c"]
+    place: LayerPlace
+    frames: int
+    timestep: Tensor | None = None
+    projected: tuple[Tensor, Tensor, Tensor] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ImageAdapter:
     """One image adapter, and the image that it is given for each sample.
 
@@ -89,6 +105,17 @@ class ImageAdapter:
         """Whether the mask leaves nothing."""
         return self.mask is not None and not bool((self.mask > 0).any())
 
+    def read_tokens(self, rows: BranchRows) -> Float[Tensor, "r n heads d"]:
+        """What each query reads of its tokens; adapters that read more than tokens have another."""
+        heads = rows.query.shape[-2:]
+        key, value = (
+            project[rows.place.layer](rows.tokens)
+            .unflatten(-1, heads)
+            .repeat_interleave(rows.frames, 0)
+            for project in (self.keys, self.values)
+        )
+        return self.attend(rows.query, key, value, rows.place)
+
 
 @dataclass(frozen=True, slots=True)
 class RowOwners:
@@ -116,20 +143,37 @@ def compute_branch(
     if place.layer not in adapter.keys or scale == 0 or adapter.is_masked_out or not rows:
         return None
     frames = len(call.query) // len(owners.positive)
-    query, output = (_take_rows(tensor, rows, frames) for tensor in (call.query, call.output))
-    tokens = torch.stack([_pick_tokens(adapter, owners, row) for row in rows])
-    tokens = tokens.to(query.device, query.dtype)
-    key, value = (
-        project[place.layer](tokens).unflatten(-1, query.shape[-2:]).repeat_interleave(frames, 0)
-        for project in (adapter.keys, adapter.values)
-    )
-    branch = adapter.attend(query, key, value, place).flatten(2)
-    branch = branch if adapter.merge is None else adapter.merge(branch, output)
+    branch = adapter.read_tokens(_make_rows(adapter, call, owners, rows, place)).flatten(2)
+    if adapter.merge is not None:
+        branch = adapter.merge(branch, _take_rows(call.output, rows, frames))
     if adapter.mask is not None:
         samples = owners.samples[rows] if len(adapter.mask) > 1 else torch.zeros(len(rows)).long()
         factors = lay_on_rows(adapter.mask, call.cells, samples, frames)
         branch = branch * factors.to(branch.device, branch.dtype)
     return _spread_rows(scale * branch, rows, len(owners.positive))
+
+
+def _make_rows(
+    adapter: ImageAdapter,
+    call: BranchCall,
+    owners: RowOwners,
+    rows: Sequence[int],
+    place: LayerPlace,
+) -> BranchRows:
+    count = len(owners.positive)
+    frames = len(call.query) // count
+    query = _take_rows(call.query, rows, frames)
+    tokens = torch.stack([_pick_tokens(adapter, owners, row) for row in rows])
+    timestep = call.timestep
+    if timestep is not None:
+        timestep = torch.as_tensor(timestep).to(query.device).flatten()
+        timestep = timestep.expand(count)[list(rows)] if len(timestep) in (1, count) else None
+    projected = call.projected
+    if projected is not None:
+        first, second, third = (_take_rows(part, rows, frames) for part in projected)
+        projected = (first, second, third)
+    tokens = tokens.to(query.device, query.dtype)
+    return BranchRows(query, tokens, place, frames, timestep, projected)
 
 
 def choose_rows(adapter: ImageAdapter, owners: RowOwners) -> list[int]:
@@ -204,11 +248,13 @@ class ImageAttention:
     ) -> Iterator[None]:
         """Inside, every adapter acts; after, the model is as before, bit for bit."""
         kwargs = call()
+        # By guidance 1 pipelines ask about the prompt alone, whatever they are handed beside it.
+        is_guided = any(spec.guidance != 1 for spec in specs)
         find_owners = partial(
             find_row_owners,
             count=len(specs),
             text=kwargs.get("prompt_embeds"),
-            negative=kwargs.get("negative_prompt_embeds"),
+            negative=kwargs.get("negative_prompt_embeds") if is_guided else None,
         )
         check_counts(self.adapters, len(specs))
         with self.attach_branches(find_owners):
@@ -275,22 +321,37 @@ def find_row_owners(
     read, and where both sides' texts are the same in calls apart.
     """
     rows = len(call.query) if not call.folded or call.prompt is None else len(call.prompt)
-    if call.samples is not None:
-        samples = torch.tensor(call.samples)
-        return RowOwners(samples, (not _is_negative(call, text, negative),) * len(samples))
+    return tell_row_owners(
+        rows, call.prompt, samples=call.samples, count=count, text=text, negative=negative
+    )
+
+
+def tell_row_owners(
+    rows: int,
+    prompt: Any,
+    *,
+    count: int,
+    text: Any = None,
+    negative: Any = None,
+    samples: Sequence[int] | None = None,
+) -> RowOwners:
+    """The same of a call with so many rows and that text (None: it is not known)."""
+    if samples is not None:
+        own = torch.tensor(samples)
+        return RowOwners(own, (not _is_negative(prompt, text, negative),) * len(own))
     if rows == 2 * count and negative is not None:
-        samples = torch.arange(count).repeat(2)
-        return RowOwners(samples, (False,) * count + (True,) * count)
+        both = torch.arange(count).repeat(2)
+        return RowOwners(both, (False,) * count + (True,) * count)
     if rows == count:
-        return RowOwners(torch.arange(count), (not _is_negative(call, text, negative),) * count)
+        return RowOwners(torch.arange(count), (not _is_negative(prompt, text, negative),) * count)
     raise ValueError(f"the denoiser was called with {rows} rows for {count} samples")
 
 
-def _is_negative(call: BranchCall, text: Any, negative: Any) -> bool:
+def _is_negative(prompt: Any, text: Any, negative: Any) -> bool:
     """Whether a call of one side is the negative's."""
-    if negative is None or call.prompt is None:
+    if negative is None or prompt is None:
         return False
-    is_other, is_own = (_is_same(call.prompt[0], side[0]) for side in (negative, text))
+    is_other, is_own = (_is_same(prompt[0], side[0]) for side in (negative, text))
     if is_other and is_own:
         raise ValueError(
             "the prompt and the negative prompt are the same words, and this model is asked about"

@@ -1,9 +1,14 @@
-"""Several passes of a denoiser where its pipeline makes one: other image tokens, else the same."""
+"""Several passes of a denoiser where its pipeline makes one: other image tokens, else the same.
+
+Methods that combine passes nest: a pass of the first is combined by those that came after it, so
+that what one leaves out, another that is still on adds in its own place alone.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
@@ -21,12 +26,41 @@ class DenoiserPasses:
     kwargs: Mapping[str, Any]
     output: Tensor
     attention: ImageAttention
+    later: tuple["PassJoin", ...] = ()  # what combines passes within this one
 
     def run(self, side: RowSide) -> Tensor:
         """The prediction with every row's image tokens of `side`: one more pass."""
         with self.attention.turn(side):
             forward: Callable[..., Any] = self.model.forward
-            return read_prediction(forward(*self.args, **self.kwargs))
+            output = forward(*self.args, **self.kwargs)
+            for join in reversed(self.later):
+                output = join(self.args, self.kwargs, output)
+            return read_prediction(output)
+
+
+@dataclass(eq=False, slots=True)
+class PassJoin:
+    """What stands for one model's predictions, as one method has it."""
+
+    model: nn.Module
+    attention: ImageAttention
+    combine: Callable[[DenoiserPasses], Tensor]
+
+    def __call__(self, args: Any, kwargs: Mapping[str, Any], output: Any) -> Any:
+        """The output with the combined prediction in place of its own."""
+        joins = _JOINS[self.model]
+        later = tuple(joins[joins.index(self) + 1 :])
+        prediction = read_prediction(output)
+        passes = DenoiserPasses(self.model, args, kwargs, prediction, self.attention, later)
+        return replace_prediction(output, self.combine(passes))
+
+    def follow(self, _: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        """The same as a hook after the model's forward pass."""
+        return self(args, kwargs, output)
+
+
+# Of each model what combines its passes now, in the order it came.
+_JOINS: WeakKeyDictionary[nn.Module, list[PassJoin]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -34,17 +68,14 @@ def combine_passes(
     denoiser: nn.Module, attention: ImageAttention, combine: Callable[[DenoiserPasses], Tensor]
 ) -> Iterator[None]:
     """Inside, what `combine` gives stands for every prediction of the denoiser and its experts."""
-
-    def join(model: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        passes = DenoiserPasses(model, args, kwargs, read_prediction(output), attention)
-        return replace_prediction(output, combine(passes))
-
     with ExitStack() as stack:
         for expert in experts_of(denoiser).values():
+            model = unwrap_model(expert)
+            join, joins = PassJoin(model, attention, combine), _JOINS.setdefault(model, [])
+            joins.append(join)
+            stack.callback(joins.remove, join)
             # Before the hooks that forget a call when it is over.
-            handle = unwrap_model(expert).register_forward_hook(
-                join, with_kwargs=True, prepend=True
-            )
+            handle = model.register_forward_hook(join.follow, with_kwargs=True, prepend=True)
             stack.callback(handle.remove)
         yield
 

@@ -1,0 +1,31 @@
+"""`frisket methods`: what keeps a face, person or thing while sampling, and what that needs."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from frisket.cli.options import write_text
+
+
+def methods(
+    family: Annotated[str, typer.Option(help="Only what runs on this model family.")] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For programs: also why a method does not run.")
+    ] = False,
+    reference: Annotated[
+        Path | None, typer.Option(help="Write the reference page (Markdown) here instead.")
+    ] = None,
+) -> None:
+    """List methods that keep a face, person or thing: models, files, licences, options."""
+    from frisket.recipes.methods.survey import survey_methods
+    from frisket.recipes.methods.tables import write_listing, write_page
+
+    survey = survey_methods(family)
+    if reference is not None:
+        write_text(reference, write_page(survey))
+    elif as_json:
+        typer.echo(json.dumps(survey.write_tree(), indent=1, ensure_ascii=False))
+    else:
+        typer.echo(write_listing(survey))

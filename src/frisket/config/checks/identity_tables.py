@@ -1,0 +1,67 @@
+"""What is wrong with `[[identity]]` tables as far as the shelf of methods says it."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from frisket.config.error_messages import or_all, problem
+from frisket.config.identity.tables import Identity
+from frisket.config.provenance import Key
+from frisket.config.tree import Config
+
+TABLE = "identity"
+
+
+def list_identity_problems(config: Config) -> Iterator[tuple[Key, str]]:
+    """Methods and embedders that are not there, options that a method has not or reads otherwise.
+
+    Each with its key and a sentence. Loads the plugins that are named, and so torch.
+    """
+    if not config.identity:
+        return
+    from frisket.faces.base import EMBEDDERS  # noqa: PLC0415 - torch, only when asked for
+    from frisket.faces.detect import DETECTORS  # noqa: PLC0415 - the same
+    from frisket.inference.methods.plugin import METHODS  # noqa: PLC0415 - the same
+
+    for number, table in enumerate(config.identity):
+        key = (TABLE, number)
+        if table.method not in (known := METHODS.names()):
+            hint = or_all(table.method, known)
+            yield (*key, "method"), f"no method is named {table.method!r}{hint}"
+            continue
+        for field, shelf in (("embedder", EMBEDDERS), ("detector", DETECTORS)):
+            name, known = getattr(table, field), shelf.names()
+            if name and name not in known:
+                yield (*key, field), f"no face {field} is named {name!r}{or_all(name, known)}"
+        if table.strict and table.mask is None:
+            yield (
+                (*key, "strict"),
+                f"`strict` keeps what is outside a mask, and {table.method} has none: give `mask`"
+                " (--method-mask), or leave it out",
+            )
+        yield from _list_option_problems(key, table, METHODS.load(table.method).options)
+
+
+def _list_option_problems(
+    key: Key, table: Identity, options: type[Any]
+) -> Iterator[tuple[Key, str]]:
+    """Names that the plugin's dataclass has not, then values that are none of its own."""
+    known = [field.name for field in fields(options)]
+    for name in table.options:
+        if name not in known:
+            hint = or_all(name, known) if known else ": it has none"
+            yield (*key, "options", name), f"{table.method} has no option {name!r}{hint}"
+            return
+    try:
+        read_options(table, options)
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        place = (*key, "options", *detail["loc"][:1])
+        yield place, problem(detail, place)
+
+
+def read_options(table: Identity, options: type[Any]) -> Any:
+    """An instance of a plugin's options; ValidationError for values that are none of theirs."""
+    return TypeAdapter(options).validate_python(table.options)

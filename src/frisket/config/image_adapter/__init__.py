@@ -1,0 +1,1 @@
+"""Training image adapters by the configuration."""

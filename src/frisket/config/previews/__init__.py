@@ -1,0 +1,1 @@
+"""What is sampled while a run trains, and whose faces are looked for on it."""

@@ -1,0 +1,1 @@
+"""The shelf of face detectors: a file here is one, and its name is its file name."""

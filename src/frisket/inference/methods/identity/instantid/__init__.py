@@ -1,0 +1,1 @@
+"""InstantID beside a UNet, while sampling and while training."""

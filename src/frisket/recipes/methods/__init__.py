@@ -1,0 +1,1 @@
+"""What `frisket methods` says: which method runs where, and what it needs."""

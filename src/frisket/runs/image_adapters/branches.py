@@ -1,0 +1,112 @@
+"""An image adapter's branches on a denoiser that trains: every row attends to its own picture."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from frisket.adapters.image.adapter import ImageAdapter, find_image_adapter
+from frisket.adapters.image.attention import KeyValue
+from frisket.adapters.image.numbering import list_places, number_layers
+from frisket.adapters.targets import unwrap_model
+from frisket.attention.base import BranchCall
+from frisket.families.base import Family
+from frisket.inference.methods.identity import image_attention
+from frisket.inference.methods.identity.image_attention import (
+    LayerPlace,
+    Projection,
+    RowOwners,
+    compute_branch,
+)
+from frisket.inference.methods.identity.region_masks import lay_on_rows
+from frisket.shapes import Weights
+
+
+@dataclass(eq=False, slots=True)
+class ReferenceBranches:
+    """What the adapter on a denoiser attends to in the calls that come.
+
+    `rows` are the embeddings of their pictures, one a row, None where the adapter is off; `place`
+    is where it acts, b 1 f h w in [0, 1] (None: everywhere). They stay until they are set anew,
+    for a block that is computed again in the backward pass must see what it saw before.
+    """
+
+    adapter: ImageAdapter
+    keys: Mapping[str, Projection]
+    values: Mapping[str, Projection]
+    rows: Sequence[Tensor] | None = None
+    place: Weights | None = None
+    tokens: Tensor | None = field(default=None, init=False)  # of the call that is under way
+
+    def set_rows(self, rows: Sequence[Tensor] | None, place: Weights | None = None) -> None:
+        """From now on, calls of the denoiser have these rows; None turns the adapter off."""
+        self.rows, self.place = rows, place
+
+    @contextmanager
+    def show(self, rows: Sequence[Tensor] | None) -> Iterator[None]:
+        """Inside, calls of the denoiser have these rows, everywhere; after, the adapter is off."""
+        self.set_rows(rows)
+        try:
+            yield
+        finally:
+            self.set_rows(None)
+
+    def begin_call(self, _module: nn.Module, _args: Any) -> None:
+        """Before the denoiser's forward pass: the tokens of its rows, by the weights of now."""
+        if self.rows is None or self.adapter.is_silent:
+            self.tokens = None
+            return
+        weight = next(self.adapter.parameters())
+        self.tokens = self.adapter.image_proj(torch.stack(list(self.rows)).to(weight))
+
+    def update(self, name: str, call: BranchCall) -> Tensor | None:
+        """What the adapter adds in one call of the layer `name`."""
+        if self.tokens is None:
+            return None
+        samples = tuple(range(len(self.tokens))) if call.samples is None else call.samples
+        owners = RowOwners(torch.tensor(samples), (True,) * len(samples))
+        adapter = image_attention.ImageAdapter(
+            keys={name: self.keys[name]}, values={name: self.values[name]}, tokens=self.tokens
+        )
+        branch = compute_branch(adapter, call, owners, LayerPlace(name, 0))
+        if branch is None or self.place is None:
+            return branch
+        # Multiplied, not skipped where nothing is left: every parameter has a gradient.
+        frames = len(call.query) // len(samples)
+        factors = lay_on_rows(self.place[:, 0].float(), call.cells, owners.samples, frames)
+        return branch * factors.to(branch.device, branch.dtype)
+
+
+def connect_branches(family: Family, denoiser: nn.Module) -> ReferenceBranches:
+    """Let the adapter that was put on a denoiser join its layers, for as long as it lives.
+
+    AdapterMismatch for a model without a place; ValueError where no adapter was put on it.
+    """
+    model = unwrap_model(denoiser)
+    adapter = find_image_adapter(model)
+    if adapter is None:
+        raise ValueError("no image adapter was put on the denoiser")
+    places = list_places(family, model)
+    keys: dict[str, Projection] = {}
+    values: dict[str, Projection] = {}
+    for number, name in number_layers(family, model).items():
+        layer = adapter.ip_adapter[str(number)]
+        assert isinstance(layer, KeyValue)
+        keys[name] = partial(_project, layer.to_k_ip)
+        values[name] = partial(_project, layer.to_v_ip)
+    branches = ReferenceBranches(adapter, keys, values)
+    model.register_forward_pre_hook(branches.begin_call)
+    for name in keys:
+        add_branch = places[name].add_branch
+        assert add_branch is not None
+        add_branch(partial(branches.update, name))
+    return branches
+
+
+def _project(linear: nn.Linear, tokens: Tensor) -> Tensor:
+    """In the adapter's own precision, whatever the base's is; under autocast in that."""
+    return linear(tokens.to(linear.weight.dtype)).to(tokens.dtype)

@@ -1,0 +1,21 @@
+"""The files that a method was read from, so that the same can be told from another."""
+
+import hashlib
+from pathlib import Path
+
+
+def digest_files(path: Path) -> list[dict[str, str]]:
+    """Path and SHA-256 of a file, or of every file in a folder, hidden ones left out."""
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file() and _is_plain(file, path))
+    return [{"path": str(file), "sha256": _hash_file(file)} for file in files]
+
+
+def _is_plain(file: Path, folder: Path) -> bool:
+    return not any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def _hash_file(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,26 @@
+"""Masks of methods: where each acts, on the latent grid of every size that is sampled."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from frisket.grid import LatentGrid
+from frisket.inference.methods.plugin import ClipSize
+from frisket.runs.methods.regional import lay_mask
+from frisket.shapes import Weights
+
+
+def lay_masks(
+    mask: Path | None, sizes: Iterable[ClipSize], grid: LatentGrid
+) -> dict[ClipSize, Weights]:
+    """One mask by the size of each clip (frames, height, width in pixels); {} where there is none.
+
+    Planes are 1 1 f h w in [0, 1] on the latent grid, as those of LoRAs are. ConfigError for a
+    mask that is not there, is empty, or has another number of frames; BadMedia for one of another
+    aspect and for a file that is no picture.
+    """
+    if mask is None:
+        return {}
+    planes = {
+        size: lay_mask(mask, [size], grid, option="--method-mask", owner="method") for size in sizes
+    }
+    return {size: next(iter(by_cells.values())) for size, by_cells in planes.items()}

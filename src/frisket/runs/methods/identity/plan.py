@@ -1,0 +1,232 @@
+"""From `[[identity]]` tables to methods: all that can be refused is, before the denoiser is there.
+
+First what needs no file (does the method run on this variant, do the methods fit together), then
+whether the files are there, then masks and pictures, then the method's own files.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from frisket.config.checks.identity_tables import read_options
+from frisket.config.identity.tables import Identity
+from frisket.config.identity.typed import label_methods
+from frisket.config.load import ConfigError
+from frisket.faces.base import EMBEDDERS
+from frisket.faces.recognise import FaceModels, complete_models
+from frisket.families.base import Family, Parts, Source
+from frisket.inference.methods.base import Method
+from frisket.inference.methods.plugin import (
+    METHODS,
+    MethodRequest,
+    MethodUnusable,
+    ReadMethod,
+)
+from frisket.inference.sample_specs import SampleSpec
+from frisket.runs.methods.identity.combining import AskedMethod, check_combination
+from frisket.runs.methods.identity.digests import digest_files
+from frisket.runs.methods.identity.masking import lay_masks
+from frisket.runs.methods.identity.portrait import ChosenFace, FaceReader, find_free
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMethod:
+    """A method with its files read, before the denoiser is there."""
+
+    asked: AskedMethod
+    faces: tuple[ChosenFace, ...]
+    request: MethodRequest
+    reading: ReadMethod
+
+    @property
+    def label(self) -> str:
+        """What it is called in file names, labels and records."""
+        return self.asked.label
+
+    def describe(self) -> dict[str, Any]:
+        """What `generate.json` says of it: all that is needed to do the same again."""
+        table, options = self.asked.table, self.request.options
+        described: dict[str, Any] = {
+            "label": self.label,
+            "method": table.method,
+            "scale": table.scale,
+            "strict": table.strict,
+            "options": asdict(options) if is_dataclass(options) else {},  # type: ignore[arg-type]
+            "source": digest_files(table.source),
+            "faces": [_describe_face(face) for face in self.faces],
+        }
+        for name in ("encoder", "embedder_source", "detector_source", "like", "pose", "mask"):
+            path = getattr(table, name)
+            if path is not None:
+                described[name] = digest_files(path)
+        names = {name: getattr(table, name) for name in ("embedder", "detector")}
+        return described | {name: value for name, value in names.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class MethodPlan:
+    """The methods of a call, in the order of their tables, and the networks that read faces."""
+
+    planned: tuple[PlannedMethod, ...] = ()
+    reader: FaceReader = field(default_factory=FaceReader)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What each is called."""
+        return tuple(method.label for method in self.planned)
+
+    def build(self, family: Family, parts: Parts) -> Mapping[str, Method]:
+        """The methods for the loaded denoiser, by label. MethodUnusable for one of another size."""
+        return {method.label: method.reading.build(family, parts) for method in self.planned}
+
+    def describe(self) -> list[dict[str, Any]]:
+        """What a record says of all of them."""
+        return [method.describe() for method in self.planned]
+
+
+def plan_methods(
+    tables: Sequence[Identity],
+    family: Family,
+    source: Source,
+    specs: Sequence[SampleSpec],
+    *,
+    fuse: str = "",
+    focus: Sequence[str] = (),
+) -> MethodPlan:
+    """Read what the tables name, for these samples; an empty plan for no tables.
+
+    `fuse` and `focus` are what else acts (see `check_combination`). The licences of what is used
+    are said (as warnings) before it is loaded. Raises ConfigError, FileNotFoundError for weights
+    that are not there (with where they are published), BadMedia for a picture that is none,
+    FaceNotUsable, and what the plugins raise.
+    """
+    labels = label_methods([table.method for table in tables])
+    asked = [
+        AskedMethod(label, table, METHODS.load(table.method))
+        for label, table in zip(labels, tables, strict=True)
+    ]
+    for method in asked:
+        if reason := method.plugin.refuse(family, source.variant):
+            raise MethodUnusable(
+                f"{method.table.method} does not run on {family.name} {source.variant}: {reason};"
+                " `frisket methods` lists what runs where"
+            )
+    check_combination(asked, fuse=fuse, focus=focus)
+    for method in asked:
+        check_files(method)
+    sizes = sorted({(spec.frames, spec.height, spec.width) for spec in specs})
+    grid = family.variants[source.variant].grid
+    masks = [lay_masks(method.table.mask, sizes, grid) for method in asked]
+    reader = FaceReader()
+    asked = [name_networks(method) for method in asked]
+    pictures = [read_references(reader, method) for method in asked]
+    planned = []
+    for method, planes, (faces, pose) in zip(asked, masks, pictures, strict=True):
+        reader.warn(method.plugin.licence)
+        table = method.table
+        request = MethodRequest(
+            source=table.source,
+            references=tuple(face.picture for face in faces),
+            encoder=table.encoder,
+            pose=None if pose is None else pose.picture,
+            scale=table.scale,
+            masks=planes,
+            strict=table.strict,
+            options=read_options(table, method.plugin.options),
+        )
+        reading = method.plugin.read(request, family, source.variant)
+        planned.append(PlannedMethod(method, tuple(faces), request, reading))
+    return MethodPlan(tuple(planned), reader)
+
+
+def check_files(method: AskedMethod) -> None:
+    """Refuse files that are not there, and options of files that the method does not read.
+
+    FileNotFoundError for weights names where they are published; ConfigError for the rest.
+    """
+    table, plugin = method.table, method.plugin
+    if not table.source.exists():
+        raise FileNotFoundError(
+            f"{method.label}: there is no {table.source} (--method-source); it must be"
+            f" {plugin.files}, published at {plugin.published}"
+        )
+    if plugin.encoder and table.encoder is not None and not table.encoder.exists():
+        raise FileNotFoundError(
+            f"{method.label}: there is no {table.encoder} (--encoder); it must be {plugin.encoder}"
+        )
+    if not plugin.encoder and table.encoder is not None:
+        raise ConfigError(
+            f"{method.label} has no image encoder: leave {table.encoder} (--encoder) out"
+        )
+    for option, path in _list_pictures(table):
+        if not path.is_file():
+            raise ConfigError(f"{method.label}: there is no picture {path} ({option})")
+
+
+def _list_pictures(table: Identity) -> list[tuple[str, Path]]:
+    others = [("--like", table.like), ("--pose", table.pose)]
+    return [
+        *(("--face", path) for path in table.faces),
+        *((option, path) for option, path in others if path is not None),
+    ]
+
+
+def looks_for_faces(method: AskedMethod) -> bool:
+    """Whether faces are looked for in its pictures."""
+    return method.plugin.reads != "picture" or bool(method.table.embedder)
+
+
+def name_networks(method: AskedMethod) -> AskedMethod:
+    """The same with the networks that are taken where its table names none.
+
+    The detector is the one that goes with the embedder, its files those beside the embedder's.
+    Nothing is loaded. ConfigError where no embedder is named and none is free, FaceModelUnusable
+    where no detector goes with it.
+    """
+    if not looks_for_faces(method):
+        return method
+    table = method.table
+    embedder = table.embedder or find_free(EMBEDDERS, "embedder")
+    places = [str(path or "") for path in (table.embedder_source, table.detector_source)]
+    models = complete_models(FaceModels(embedder, places[0], table.detector, places[1]))
+    update = {
+        "embedder": embedder,
+        "detector": models.detector,
+        "detector_source": Path(models.detector_source) if models.detector_source else None,
+    }
+    return replace(method, table=table.model_copy(update=update))
+
+
+def read_references(
+    reader: FaceReader, method: AskedMethod
+) -> tuple[list[ChosenFace], ChosenFace | None]:
+    """The pictures of a table as its method reads them, and the one whose pose is taken.
+
+    Of a method that reads pictures alone faces are looked for where an embedder is named: files of
+    one method differ in that (IP-Adapter's FaceID).
+    """
+    table = method.table
+    if not looks_for_faces(method):
+        for option, value in (("--like", table.like), ("--pose", table.pose)):
+            if value is not None:
+                raise ConfigError(
+                    f"{method.label} looks for no face, so {option} {value} says nothing: leave it"
+                    " out, or name an --embedder for files that read faces"
+                )
+        return reader.read_pictures(table), None
+    if table.pose is not None and method.plugin.reads == "face":
+        raise ConfigError(
+            f"{method.label} reads no key points, so --pose {table.pose} says nothing: leave it out"
+        )
+    faces = reader.read_faces(table)
+    pose = None if table.pose is None else reader.read_pose(table, table.pose)
+    return faces, pose
+
+
+def _describe_face(face: ChosenFace) -> dict[str, Any]:
+    [described] = digest_files(face.picture.path)
+    if face.box is None:
+        return dict(described)
+    edges = [round(edge, 1) for edge in face.box]
+    return {**described, "face": edges, "faces_in_picture": face.faces}

@@ -1,0 +1,73 @@
+"""The people of `[preview.identity]`, looked for on every grid while a run trains."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from frisket.config.load import ConfigError
+from frisket.config.previews.tables import PreviewIdentity
+from frisket.evaluation.identity import PersonReferences
+from frisket.faces.recognise import (
+    FaceModels,
+    FaceRecogniser,
+    list_face_licences,
+    open_recogniser,
+)
+from frisket.inference.generate import Picture
+from frisket.media.paths import IMAGES
+from frisket.runs.likeness import measure_likeness, read_references
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class PreviewFaces:
+    """People and what they are told apart by, on the CPU: the card is full while a run trains.
+
+    `record` is what the newest grid came to, by person; empty before the first.
+    """
+
+    recogniser: FaceRecogniser
+    people: Sequence[PersonReferences]
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def look(self, pictures: Sequence[Picture]) -> None:
+        """Measure the pictures of one grid."""
+        clips = [picture.frames for picture in pictures]
+        self.record = measure_likeness(self.recogniser, clips, self.people).as_record()["people"]
+
+
+def open_preview_faces(identity: PreviewIdentity) -> PreviewFaces | None:
+    """Say the licences, load the models and embed the references; None where nobody is asked about.
+
+    Raises ConfigError for pictures that are not there; UnknownPlugin, FaceModelNotFound,
+    FaceModelUnusable and FaceNotUsable say what is wrong with a model or a picture.
+    """
+    if not identity.embedder:
+        return None
+    models = FaceModels(
+        identity.embedder, identity.source, identity.detector, identity.detector_source
+    )
+    pictures = {name: list_pictures(name, place) for name, place in identity.faces.items()}
+    for line in list_face_licences(models):
+        log.warning("%s", line)
+    recogniser = open_recogniser(models)
+    return PreviewFaces(recogniser, read_references(recogniser, pictures))
+
+
+def list_pictures(person: str, place: Path) -> list[Path]:
+    """The picture itself, or those of a folder by name; ConfigError where there is none."""
+    if place.is_file():
+        return [place]
+    files = sorted(
+        file for file in place.glob("*") if file.suffix.lower() in IMAGES and file.name[0] != "."
+    )
+    if not files:
+        fault = "holds no picture" if place.is_dir() else "does not exist"
+        raise ConfigError(
+            f"preview.identity.faces.{person}: {place} {fault}; give a picture of {person}, or a"
+            " folder of some"
+        )
+    return files

@@ -1,0 +1,70 @@
+"""The faces of a training step, for the terms that need them: x_0, its pixels, the comparison."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from frisket.data.sample import Batch
+from frisket.losses.faces import Decode, FaceComparison, FaceMark, FramePicture
+from frisket.objectives.base import Objective
+from frisket.objectives.estimates import estimate_clean
+from frisket.shapes import Latents, PerSample
+
+VISIBLE_SHARE, DISTANCE = (
+    "faces/shown",
+    "faces/distance",
+)  # share of samples with a face; mean over faces
+
+
+@dataclass(frozen=True, slots=True)
+class FaceWatch:
+    """What a run hands its trainer: frozen models, and whose mask a face lies in.
+
+    `region` is a plane of the coverage. `decode` turns latents b c f h w into pixels and `compare`
+    a picture with a face into its cosine distance to a mark's target; both are differentiable.
+    """
+
+    region: int
+    decode: Decode
+    compare: Callable[[FramePicture, FaceMark], Tensor]
+
+    def describe(
+        self,
+        objective: Objective,
+        batch: Batch,
+        noisy: Latents,
+        prediction: Latents,
+        t: PerSample,
+    ) -> dict[str, Any]:
+        """What a `Step` says of faces, by its names; every distance is noted as it is measured."""
+        distances: list[Tensor] = []
+        return {
+            "clean": batch.latents,
+            "estimate": estimate_clean(objective, noisy, prediction, t),
+            "decode": self.decode,
+            "faces": FaceComparison(
+                marks=batch.faces or ((),) * len(batch),
+                region=self.region,
+                compare=partial(self._measure, distances),
+                distances=distances,
+            ),
+        }
+
+    def _measure(self, distances: list[Tensor], picture: FramePicture, mark: FaceMark) -> Tensor:
+        distance = self.compare(picture, mark)
+        distances.append(distance.detach())
+        return distance
+
+
+def sum_faces(faces: FaceComparison, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
+    """Sums over a step's samples: how many show a face, and the distances; how many those are."""
+    clip_count = torch.tensor(float(sum(map(bool, faces.marks))), device=device)
+    distances = [distance.to(device).float() for distance in faces.distances]
+    total = torch.stack(distances).sum() if distances else torch.zeros((), device=device)
+    return {VISIBLE_SHARE: clip_count, DISTANCE: total}, torch.tensor(
+        float(len(distances)), device=device
+    )
