@@ -29,9 +29,9 @@ from frisket.inference.methods.identity.image_attention import ImageAdapter, Ima
 from frisket.inference.methods.identity.reference_tokens import (
     POOLED,
     STATES,
+    Combination,
     ReferenceReader,
     ReferenceTokens,
-    Combination,
 )
 from frisket.inference.methods.identity.strict import StrictConfinement
 from frisket.inference.methods.identity.vision_encoder import load_vision_encoder
