@@ -157,7 +157,6 @@ def test_nothing_is_the_bare_model_and_it_is_left_bare(folder: Path, tmp_path: P
     for nothing in (
         build_method(folder, scale=0.0),
         build_method(folder, masks=lay_masks(0, 0)),
-        build_method(folder, masks=lay_masks(0, 0), strict=True),
         build_method(tmp_path / "start", options=only_net),  # its last convolutions are zero
     ):
         assert torch.equal(scene.sample_pictures(nothing, specs), bare)
@@ -294,17 +293,17 @@ def test_it_runs_on_every_unet_and_in_half_precision(
     frames, side = (1 + card.grid.temporal if card.video else 1), 2 * card.grid.step
     spec = build_spec(card, "a red fox", 3, height=side, width=side, frames=frames, steps=2)
     request = MethodRequest(source=tmp_path / "files", references=(scene.make_reference(),))
+    pictures = {}
     for dtype in (torch.float32, torch.bfloat16):
         denoiser.to(dtype)
         vae.to(dtype)
         method = PLUGIN.read(request, family, variant).build(family, parts)
         embeddings = embed(family, variant, parts.text, [spec])
-        pictures = [
-            next(iter(clips(family, parts, embeddings, [spec], method=one)))[1]
-            for one in (method, None)
-        ]
-        assert torch.isfinite(pictures[0]).all()
-        assert not torch.allclose(pictures[0], pictures[1], atol=0.01)
+        pictures[dtype] = next(iter(clips(family, parts, embeddings, [spec], method=method)))[1]
+    bare = next(iter(clips(family, parts, embeddings, [spec])))[1]
+    rough = pictures[torch.bfloat16]
+    assert torch.isfinite(rough).all()
+    assert (rough - pictures[torch.float32]).abs().mean() < 0.5 * (rough - bare).abs().mean()
 
 
 def test_people_share_the_files_until_they_are_rounded(folder: Path) -> None:
