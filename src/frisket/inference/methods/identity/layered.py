@@ -9,7 +9,6 @@ from frisket.inference.methods.identity.image_attention import (
     ImageAttention,
     RowOwners,
     RowSide,
-    check_counts,
 )
 
 
@@ -36,7 +35,3 @@ class LayeredAttention(ImageAttention):
         """Inside, rows get the tokens of `side`, of both."""
         with self.before.turn(side), ImageAttention.turn(self, side):
             yield
-
-    def check(self, count: int) -> None:
-        """ValueError for tokens or masks of either that are not one for all or one a sample."""
-        check_counts([*self.before.adapters, *self.adapters], count)
