@@ -8,7 +8,7 @@ from torch import Tensor
 
 from frisket.losses.base import Step
 from frisket.losses.faces import CONTEXT, FaceComparison, FaceMark
-from frisket.losses.terms.identity import Identity
+from frisket.losses.terms.identity import IdentityLoss
 
 RED = torch.tensor([1.0, 0.0, 0.0])
 
@@ -57,7 +57,7 @@ def make_step(
 
 def test_only_samples_of_low_noise_are_decoded_and_taught() -> None:
     step, painter, estimate = make_step([0.2, 0.9, 0.5, 0.35])
-    value = Identity(t_max=0.35)(step)
+    value = IdentityLoss(t_max=0.35)(step)
     assert len(painter.shapes) == 2
     assert (value > 0).tolist() == [True, False, False, True]
     (gradients,) = torch.autograd.grad(value.sum(), estimate)
@@ -66,7 +66,7 @@ def test_only_samples_of_low_noise_are_decoded_and_taught() -> None:
 
 def test_a_step_of_high_noise_alone_decodes_nothing_and_still_has_a_graph() -> None:
     step, painter, _ = make_step([0.6, 0.9])
-    value = Identity()(step)
+    value = IdentityLoss()(step)
     assert painter.shapes == []
     assert torch.equal(value, torch.zeros(2))
     (gradients,) = torch.autograd.grad(value.sum(), step.prediction)
@@ -77,7 +77,7 @@ def test_a_sample_without_a_face_is_not_decoded() -> None:
     step, painter, _ = make_step([0.1, 0.1])
     assert step.faces is not None
     marks = (step.faces.marks[0], ())
-    value = Identity()(replace(step, faces=replace(step.faces, marks=marks)))
+    value = IdentityLoss()(replace(step, faces=replace(step.faces, marks=marks)))
     assert len(painter.shapes) == 1
     assert value[0] > 0
     assert value[1] == 0
@@ -87,7 +87,9 @@ def test_the_gradient_is_exactly_zero_outside_the_region_and_grows_with_its_cove
     step, painter, estimate = make_step([0.1])
     coverage = step.coverage.clone()
     coverage[:, 1, :, 4] = 0.25
-    (gradients,) = torch.autograd.grad(Identity()(replace(step, coverage=coverage))[0], estimate)
+    (gradients,) = torch.autograd.grad(
+        IdentityLoss()(replace(step, coverage=coverage))[0], estimate
+    )
     inside = coverage[:, 1, None] > 0
     assert not (gradients * ~inside).any()
     assert (gradients[:, :3] * inside).any(1).sum() == inside.sum()
@@ -104,7 +106,7 @@ def test_what_is_not_finite_outside_the_region_does_not_come_in() -> None:
     broken = estimate.detach().clone()
     broken[..., 0, 0] = torch.inf
     broken.requires_grad_()
-    value = Identity()(replace(step, estimate=broken))
+    value = IdentityLoss()(replace(step, estimate=broken))
     (gradients,) = torch.autograd.grad(value.sum(), broken)
     assert value.isfinite().all()
     assert gradients.isfinite().all()
@@ -112,7 +114,7 @@ def test_what_is_not_finite_outside_the_region_does_not_come_in() -> None:
 
 def test_of_a_video_a_bounded_window_is_decoded_and_the_marked_frame_taught() -> None:
     step, painter, estimate = make_step([0.1], frames=9, marks=(0, 6))
-    (gradients,) = torch.autograd.grad(Identity(frames=2)(step)[0], estimate)
+    (gradients,) = torch.autograd.grad(IdentityLoss(frames=2)(step)[0], estimate)
     assert [shape[2] for shape in painter.shapes] == [1, CONTEXT + 1]
     assert [bool(gradients[:, :, frame].any()) for frame in range(9)] == [
         frame in (0, 6) for frame in range(9)
@@ -125,7 +127,7 @@ def test_the_likeness_of_the_clean_picture_itself_is_what_is_left_at_the_target(
     step, _, _ = make_step([0.1])
     red = torch.zeros_like(step.target)
     red[:, 0] = 2
-    value = Identity()(replace(step, clean=red, estimate=red))
+    value = IdentityLoss()(replace(step, clean=red, estimate=red))
     torch.testing.assert_close(value, torch.zeros(1), atol=1e-6, rtol=0)
 
 
@@ -141,4 +143,4 @@ def test_the_likeness_of_the_clean_picture_itself_is_what_is_left_at_the_target(
 )
 def test_options_without_meaning_are_refused(options: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        Identity(**options)  # type: ignore[arg-type]
+        IdentityLoss(**options)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from frisket.data.choosing import choose as choose_clips
 from frisket.data.composites.mixing import MaskedClip
 from frisket.data.composites.planning import PlanMix, PlanSwap, plan_composites
 from frisket.data.encoding import Encoding, PictureFiles
-from frisket.data.faces.reading import FaceEntries, FaceReader
+from frisket.data.faces.reading import ClipFaceReader, FaceEntries
 from frisket.data.mask_pipeline import Facts, cover, coverage_record
 from frisket.data.records import (
     Captions,
@@ -64,7 +64,7 @@ def prepare(
     progress: Progress = _silent,
     phrases: Mapping[str, str] | None = None,
     locate: Callable[[Sequence[Item], Captions], Mapping[str, PhraseRow]] | None = None,
-    faces: FaceReader | None = None,
+    faces: ClipFaceReader | None = None,
 ) -> Prepared:
     """Make every missing latents, text and coverage entry; unchanged clips cost a stat or two.
 
@@ -117,7 +117,7 @@ class _Walk:
         self.locate: Callable[[Sequence[Item], Captions], Mapping[str, PhraseRow]] | None = None
         self.faces: FaceEntries | None = None
 
-    def look_for(self, reader: FaceReader | None) -> None:
+    def look_for(self, reader: ClipFaceReader | None) -> None:
         """Have the faces of the clips read as well; None leaves them."""
         if reader is not None:
             self.faces = FaceEntries(

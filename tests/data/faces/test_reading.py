@@ -30,7 +30,7 @@ POCKET = FAMILIES.load("pocket")
 
 
 class Reader:
-    """A FaceReader whose target is the picture's mean colour; counts what it was shown."""
+    """A ClipFaceReader whose target is the picture's mean colour; counts what it was shown."""
 
     region = "face"
 

@@ -37,7 +37,7 @@ class NoFaces(ValueError):
 
 
 @runtime_checkable
-class FaceReader(Protocol):
+class ClipFaceReader(Protocol):
     """Finds faces and says whose they are; loaded when first called, let go by `unload`.
 
     `region` is whose mask says which face is meant. `record` names everything that changes what is
@@ -68,7 +68,7 @@ class FaceEntries:
     entries: Entries
     grid: LatentGrid
     regions: tuple[str, ...]
-    reader: FaceReader
+    reader: ClipFaceReader
     progress: Progress
     bad: dict[str, str]  # file -> what is wrong with it; shared with the rest of `prepare`
     _jobs: dict[str, tuple[Window, Path | None]] = field(default_factory=dict)

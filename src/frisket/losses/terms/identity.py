@@ -16,7 +16,7 @@ CellShares = Float[Tensor, "1 f h w"]  # in [0, 1]
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class IdentityLoss:
     """1 - cos(E(align(D(x_0))), e) of each sample whose noise level is at most `t_max`.
 
     x_0 is the step's estimate inside the region and the clean latents, without gradient, around it;
@@ -128,4 +128,4 @@ def cut_window(
     return torch.cat([before, blended], 1)
 
 
-TERM = Identity
+TERM = IdentityLoss

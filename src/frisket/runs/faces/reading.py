@@ -28,7 +28,7 @@ from frisket.shapes import Picture
 
 
 class ClipFaces:
-    """A `data.faces.reading.FaceReader`: an embedder and, where one is named, a detector.
+    """A `data.faces.reading.ClipFaceReader`: an embedder and, where one is named, a detector.
 
     Both are loaded when first asked. With `references` the target of every face is one direction,
     that of the mean of the unit embeddings of the pictures in that folder.
