@@ -14,7 +14,7 @@ SOURCE = Path(frisket.__file__).parent
 APART = (
     *("families", "pocket", "data/layout", "data/onetrainer", "data/simpletuner"),
     *("data/noise_levels", "data/flags", "data/kohya_ss", "data/qinglong", "data/sources"),
-    *("data/shells", "importers"),
+    *("data/shells", "importers", "adapters/image/layouts"),  # published files, each of one family
 )
 # Variants whose names mean nothing else.
 VARIANTS = frozenset({"sdxl", "sdxl-v", "sd15", "sd1", "kontext", "schnell", "krea-dev"})

@@ -36,7 +36,11 @@ POWERS = {
     r"yaml\.(load|load_all|unsafe_load|full_load|Loader|UnsafeLoader|FullLoader)": (),
     r"(np|numpy)\.(load|fromfile|memmap)": (),
     r"torch\.jit\.load": ("maskgen/backends/sapiens.py",),  # a program, of a file the user named
-    r"torch\.(load|hub\.load)": ("training/checkpoint.py",),  # weights_only: see below
+    r"torch\.(load|hub\.load)": (  # weights_only: see below
+        "training/checkpoint.py",
+        "adapters/image/pickles.py",  # published image adapters are .bin files
+        "faces/embedders/iresnet.py",  # and its backbones .pth files
+    ),
     r"(hf_hub_download|snapshot_download|huggingface_hub\.\w+)": (
         "families/weights.py",
         "maskgen/vision/loading.py",

@@ -9,7 +9,7 @@ import typer
 from frisket.cli.options import write_text
 
 
-def methods(
+def show_methods(
     family: Annotated[str, typer.Option(help="Only what runs on this model family.")] = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="For programs: also why a method does not run.")

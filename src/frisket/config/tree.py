@@ -19,7 +19,7 @@ from frisket.config.data import (
     list_weights,
     read_regions,
 )
-from frisket.config.identity.tables import Identity
+from frisket.config.identity.tables import IdentityTable
 from frisket.config.image_adapter.tables import ImageAdapterTraining
 from frisket.config.lora import Lora
 from frisket.config.maskgen import MaskGeneration
@@ -278,7 +278,7 @@ class Config(Section):
     optimizer: Optimizer = Optimizer()
     validation: Validation = Validation()
     preview: Preview = Preview()
-    identity: tuple[Identity, ...] = ()
+    identity: tuple[IdentityTable, ...] = ()
     run: Run = Run()
     maskgen: MaskGeneration = MaskGeneration()
 

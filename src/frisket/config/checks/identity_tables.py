@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from frisket.config.error_messages import or_all, problem
-from frisket.config.identity.tables import Identity
+from frisket.config.identity.tables import IdentityTable
 from frisket.config.provenance import Key
 from frisket.config.tree import Config
 
@@ -27,14 +27,17 @@ def list_identity_problems(config: Config) -> Iterator[tuple[Key, str]]:
 
     for number, table in enumerate(config.identity):
         key = (TABLE, number)
-        if table.method not in (known := METHODS.names()):
-            hint = or_all(table.method, known)
+        if table.method not in (method_names := METHODS.names()):
+            hint = or_all(table.method, method_names)
             yield (*key, "method"), f"no method is named {table.method!r}{hint}"
             continue
         for field, shelf in (("embedder", EMBEDDERS), ("detector", DETECTORS)):
-            name, known = getattr(table, field), shelf.names()
-            if name and name not in known:
-                yield (*key, field), f"no face {field} is named {name!r}{or_all(name, known)}"
+            name, network_names = getattr(table, field), shelf.names()
+            if name and name not in network_names:
+                yield (
+                    (*key, field),
+                    f"no face {field} is named {name!r}{or_all(name, network_names)}",
+                )
         if table.strict and table.mask is None:
             yield (
                 (*key, "strict"),
@@ -45,13 +48,13 @@ def list_identity_problems(config: Config) -> Iterator[tuple[Key, str]]:
 
 
 def _list_option_problems(
-    key: Key, table: Identity, options: type[Any]
+    key: Key, table: IdentityTable, options: type[Any]
 ) -> Iterator[tuple[Key, str]]:
     """Names that the plugin's dataclass has not, then values that are none of its own."""
-    known = [field.name for field in fields(options)]
+    option_names = [field.name for field in fields(options)]
     for name in table.options:
-        if name not in known:
-            hint = or_all(name, known) if known else ": it has none"
+        if name not in option_names:
+            hint = or_all(name, option_names) if option_names else ": it has none"
             yield (*key, "options", name), f"{table.method} has no option {name!r}{hint}"
             return
     try:
@@ -62,6 +65,6 @@ def _list_option_problems(
         yield place, problem(detail, place)
 
 
-def read_options(table: Identity, options: type[Any]) -> Any:
+def read_options(table: IdentityTable, options: type[Any]) -> Any:
     """An instance of a plugin's options; ValidationError for values that are none of theirs."""
     return TypeAdapter(options).validate_python(table.options)

@@ -8,7 +8,7 @@ from pydantic import Field
 from frisket.config.data import Section
 
 
-class Identity(Section):
+class IdentityTable(Section):
     """A method of `frisket methods` while sampling: one person or thing (docs/identity)."""
 
     method: str

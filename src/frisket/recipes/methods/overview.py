@@ -72,8 +72,8 @@ def list_methods(family: str = "") -> MethodOverview:
         raise UnknownPlugin(f"no family is named {family!r}{suggest(family, families)}")
     names = [family] if family else families
     entries = [_ask_method(name, METHODS.load(name), names) for name in METHODS.names()]
-    kept = [entry for entry in entries if entry.runs or not family]
-    return MethodOverview(tuple(kept), tuple(_list_networks()))
+    running_entries = [entry for entry in entries if entry.runs or not family]
+    return MethodOverview(tuple(running_entries), tuple(_list_networks()))
 
 
 def _ask_method(name: str, plugin: MethodPlugin, families: Sequence[str]) -> MethodEntry:
@@ -103,8 +103,8 @@ def _ask_method(name: str, plugin: MethodPlugin, families: Sequence[str]) -> Met
 
 def _list_defaults(options: type[Any]) -> dict[str, Any]:
     """The fields of a dataclass with their defaults, as JSON has them."""
-    plain = asdict(options())
-    return {field.name: plain[field.name] for field in fields(options)}
+    defaults = asdict(options())
+    return {field.name: defaults[field.name] for field in fields(options)}
 
 
 def _list_networks() -> list[NetworkEntry]:

@@ -82,7 +82,7 @@ def write_page(overview: MethodOverview) -> str:
         rows = _list_rows(entry, name_families(entry.runs))
         lines = [f"| {name} | {_escape(value)} |" for name, value in rows]
         table = "\n".join(["| | |", "|---|---|", *lines])
-        parts += [f"## `{entry.name}`\n", f"{_capitalise(entry.summary)}.\n", f"{table}\n"]
+        parts += [f"## `{entry.name}`\n", f"{_write_sentence(entry.summary)}.\n", f"{table}\n"]
     rule = f"|{'---|' * len(NETWORK_HEADS)}"
     networks = [
         f"| {entry.kind} | `{entry.name}` | {'yes' if entry.commercial else 'no'} |"
@@ -93,7 +93,7 @@ def write_page(overview: MethodOverview) -> str:
     return "\n".join([*parts, NETWORKS, f"{table}\n"])
 
 
-def _capitalise(text: str) -> str:
+def _write_sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 

@@ -21,18 +21,18 @@ def request_of(config: Config) -> FaceRequest | None:
 
     ConfigError where two terms ask for different ones, or one does not say which.
     """
-    requests = list_requests(config)
-    if len(set(requests.values())) > 1:
+    face_requests = list_requests(config)
+    if len(set(face_requests.values())) > 1:
         raise ConfigError(
-            f"losses.{' and losses.'.join(requests)} ask for different faces or embedders, and a"
-            " run reads one: give them the same, or leave one out"
+            f"losses.{' and losses.'.join(face_requests)} ask for different faces or embedders, and"
+            " a run reads one: give them the same, or leave one out"
         )
-    return next(iter(requests.values()), None)
+    return next(iter(face_requests.values()), None)
 
 
 def list_requests(config: Config) -> dict[str, FaceRequest]:
     """What each term that compares faces asks for; ConfigError for one that does not say."""
-    requests: dict[str, FaceRequest] = {}
+    face_requests: dict[str, FaceRequest] = {}
     for name, (term, _) in terms_of(config).items():
         if FACES not in term.needs:
             continue
@@ -41,8 +41,8 @@ def list_requests(config: Config) -> dict[str, FaceRequest]:
                 f'losses.{name}: needs "faces" but has no `faces`, the FaceRequest that says which'
                 " (frisket.losses.faces.FaceTerm)"
             )
-        requests[name] = term.faces
-    return requests
+        face_requests[name] = term.faces
+    return face_requests
 
 
 def check_faces(config: Config) -> None:

@@ -20,10 +20,10 @@ class SampledVersion:
 
     def choose_method(self, fused: Method | None, methods: Mapping[str, Method]) -> Method | None:
         """What is put on the pipeline: `fused` is the LoRAs' own method. None is nothing."""
-        chosen = [methods[label] for label in self.methods]
+        acting = [methods[label] for label in self.methods]
         if self.lora and fused is not None:
-            chosen.insert(0, fused)  # what it looks at first is without the others
-        return ComposedMethod(chosen) if len(chosen) > 1 else next(iter(chosen), None)
+            acting.insert(0, fused)  # what it looks at first is without the others
+        return ComposedMethod(acting) if len(acting) > 1 else next(iter(acting), None)
 
 
 def list_versions(

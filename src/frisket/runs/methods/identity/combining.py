@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from frisket.config.identity.tables import Identity
+from frisket.config.identity.tables import IdentityTable
 from frisket.config.load import ConfigError
 from frisket.inference.methods.plugin import MethodPlugin
 
@@ -19,7 +19,7 @@ class MethodAsk:
     """A table with its plugin, and what the method is called in this call."""
 
     label: str
-    table: Identity
+    table: IdentityTable
     plugin: MethodPlugin
 
 

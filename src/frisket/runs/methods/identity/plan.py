@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from frisket.config.checks.identity_tables import read_options
-from frisket.config.identity.tables import Identity
+from frisket.config.identity.tables import IdentityTable
 from frisket.config.identity.typed import label_methods
 from frisket.config.load import ConfigError
 from frisket.faces.base import EMBEDDERS
@@ -28,7 +28,7 @@ from frisket.inference.sample_specs import SampleSpec
 from frisket.runs.methods.identity.combining import MethodAsk, check_combination
 from frisket.runs.methods.identity.digests import digest_files
 from frisket.runs.methods.identity.masking import lay_masks
-from frisket.runs.methods.identity.portrait import ChosenFace, FaceReader, find_free
+from frisket.runs.methods.identity.portrait import ChosenFace, PortraitReader, find_free
 from frisket.shapes import Weights
 
 
@@ -71,7 +71,7 @@ class MethodPlan:
     """The methods of a call, in the order of their tables, and the networks that read faces."""
 
     planned: tuple[PlannedMethod, ...] = ()
-    reader: FaceReader = field(default_factory=FaceReader)
+    reader: PortraitReader = field(default_factory=PortraitReader)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ class MethodPlan:
 
 
 def plan_methods(
-    tables: Sequence[Identity],
+    tables: Sequence[IdentityTable],
     family: Family,
     source: Source,
     specs: Sequence[SampleSpec],
@@ -116,7 +116,7 @@ def plan_methods(
     sizes = sorted({(spec.frames, spec.height, spec.width) for spec in specs})
     grid = family.variants[source.variant].grid
     masks = [lay_masks(ask.table.mask, sizes, grid) for ask in asks]
-    asks, reader = [name_networks(ask) for ask in asks], FaceReader()
+    asks, reader = [name_networks(ask) for ask in asks], PortraitReader()
     requests = [make_request(reader, *pair) for pair in zip(asks, masks, strict=True)]
     planned = []
     for ask, (faces, request) in zip(asks, requests, strict=True):
@@ -136,7 +136,7 @@ def check_variant(ask: MethodAsk, family: Family, variant: str) -> None:
 
 
 def make_request(
-    reader: FaceReader, ask: MethodAsk, masks: Mapping[ClipSize, Weights]
+    reader: PortraitReader, ask: MethodAsk, masks: Mapping[ClipSize, Weights]
 ) -> tuple[list[ChosenFace], MethodRequest]:
     """What the plugin is asked to read, and the faces that were taken for it."""
     table = ask.table
@@ -178,11 +178,11 @@ def check_files(ask: MethodAsk) -> None:
             raise ConfigError(f"{ask.label}: there is no picture {path} ({option})")
 
 
-def _list_pictures(table: Identity) -> list[tuple[str, Path]]:
-    others = [("--like", table.like), ("--pose", table.pose)]
+def _list_pictures(table: IdentityTable) -> list[tuple[str, Path]]:
+    optional_pictures = [("--like", table.like), ("--pose", table.pose)]
     return [
         *(("--face", path) for path in table.faces),
-        *((option, path) for option, path in others if path is not None),
+        *((option, path) for option, path in optional_pictures if path is not None),
     ]
 
 
@@ -213,7 +213,7 @@ def name_networks(ask: MethodAsk) -> MethodAsk:
 
 
 def read_references(
-    reader: FaceReader, ask: MethodAsk
+    reader: PortraitReader, ask: MethodAsk
 ) -> tuple[list[ChosenFace], ChosenFace | None]:
     """The pictures of a table as its method reads them, and the one whose pose is taken.
 

@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from frisket.config.identity.tables import Identity
+from frisket.config.identity.tables import IdentityTable
 from frisket.config.load import ConfigError
 from frisket.faces.base import EMBEDDERS, Embedder, EmbedderPlugin
 from frisket.faces.choose import choose_face
@@ -43,17 +43,17 @@ class ChosenFace:
 
 
 @dataclass(slots=True)
-class FaceReader:
+class PortraitReader:
     """Reads reference pictures; loads each network once and says its licence before that."""
 
     loaded: dict[tuple[str, str, str], Any] = field(default_factory=dict)
     warned: set[str] = field(default_factory=set)
 
-    def read_pictures(self, table: Identity) -> list[ChosenFace]:
+    def read_pictures(self, table: IdentityTable) -> list[ChosenFace]:
         """The pictures of one table alone, nobody looked for in them. Raises BadMedia."""
         return [ChosenFace(ReferencePicture(path, read_frame(path))) for path in table.faces]
 
-    def read_faces(self, table: Identity) -> list[ChosenFace]:
+    def read_faces(self, table: IdentityTable) -> list[ChosenFace]:
         """The pictures of one table, each with the face that is meant, embedded.
 
         The table names its networks (`find_free` where the user did not). Raises BadMedia,
@@ -67,7 +67,7 @@ class FaceReader:
             like = like_face.embedding
         return [self._describe(detector, embedder, path, like) for path in table.faces]
 
-    def read_pose(self, table: Identity, path: Path) -> ChosenFace:
+    def read_pose(self, table: IdentityTable, path: Path) -> ChosenFace:
         """A picture with the key points of its largest face, not embedded."""
         frame = read_frame(path)
         faces = find_faces(self.open_detector(table), frame)
@@ -75,13 +75,13 @@ class FaceReader:
         assert face.keypoints is not None
         return _join(path, frame, face, len(faces))
 
-    def open_detector(self, table: Identity) -> FaceDetector:
+    def open_detector(self, table: IdentityTable) -> FaceDetector:
         """The detector that a table names, loaded once."""
         source = _write_source(table.detector_source)
         detector: FaceDetector = self._open(DETECTORS, "detector", table.detector, source)
         return detector
 
-    def open_embedder(self, table: Identity) -> Embedder:
+    def open_embedder(self, table: IdentityTable) -> Embedder:
         """The embedder that a table names, loaded once."""
         source = _write_source(table.embedder_source)
         embedder: Embedder = self._open(EMBEDDERS, "embedder", table.embedder, source)

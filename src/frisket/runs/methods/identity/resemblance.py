@@ -34,10 +34,10 @@ def measure_resemblance(plan: MethodPlan, clips: Sequence[Frames]) -> Resemblanc
         table = methods[0].ask.table
         reader = plan.reader
         recogniser = FaceRecogniser(reader.open_detector(table), reader.open_embedder(table))
-        measured = measure_likeness(recogniser, clips, list_people(methods))
+        likeness = measure_likeness(recogniser, clips, list_people(methods))
         for index, line in enumerate(lines):
-            line.append(measured.describe(index))
-        records.append({"embedder": table.embedder, **measured.as_record()})
+            line.append(likeness.describe(index))
+        records.append({"embedder": table.embedder, **likeness.as_record()})
     return Resemblance([", ".join(line) for line in lines], records)
 
 
@@ -63,7 +63,7 @@ def list_people(methods: Sequence[PlannedMethod]) -> list[PersonReferences]:
         rows = [face.picture.face.raw for face in method.faces if face.picture.face is not None]
         if rows and pictures not in people:
             name = pictures[0].stem
-            others = [person.name for person in people.values()]
-            name = f"{name}-{len(others) + 1}" if name in others else name
+            names = [person.name for person in people.values()]
+            name = f"{name}-{len(names) + 1}" if name in names else name
             people[pictures] = PersonReferences(name, torch.stack(rows))
     return list(people.values())
