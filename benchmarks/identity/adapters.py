@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from frisket.adapters.image.adapter import ImageAdapter as ImageAdapterModule
+from frisket.adapters.image.adapter import ImageAdapterModules as ImageAdapterModule
 from frisket.adapters.image.attention import number_attentions
 from frisket.adapters.image.files import read_image_adapter, write_image_adapter
 from frisket.adapters.image.projections import FaceProjection
@@ -22,7 +22,7 @@ from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, Parts, Source
 from frisket.inference.methods.identity.image_attention import (
     Attend,
-    ImageAdapter,
+    ImageAdapterModules,
     ImageAttention,
     Merge,
     RowOwners,
@@ -149,7 +149,7 @@ def predict_with_faces(
 ) -> Tensor:
     """What the base predicts with a face a row; gradients reach the adapter."""
     places = place_projections(model, adapter)
-    worn = ImageAdapter(places["to_k_ip"], places["to_v_ip"], adapter.image_proj(faces))
+    worn = ImageAdapterModules(places["to_k_ip"], places["to_v_ip"], adapter.image_proj(faces))
     owners = RowOwners(torch.arange(len(faces)), (True,) * len(faces))
     attention = ImageAttention(FAMILY.list_attention_layers(model), [worn])
     with attention.attach_branches(lambda _: owners):
@@ -170,7 +170,7 @@ def wear_adapter(
     """The adapter of a file with a face a sample; the negative side sees no face (zeros)."""
     adapter = ImageAdapterModule.from_file(read_image_adapter(path)).requires_grad_(False)
     places = place_projections(model, adapter)
-    worn = ImageAdapter(
+    worn = ImageAdapterModules(
         places["to_k_ip"],
         places["to_v_ip"],
         adapter.image_proj(faces),

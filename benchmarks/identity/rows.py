@@ -34,7 +34,7 @@ from frisket.inference.methods.identity.attention_maps import (
     ScheduledMask,
 )
 from frisket.inference.methods.identity.decoupled import DecoupledGuidance
-from frisket.inference.methods.identity.guidance import Strength
+from frisket.inference.methods.identity.guidance import GuidanceStrength
 from frisket.inference.methods.identity.image_attention import ImageAttention
 from frisket.inference.methods.identity.rescale import rescale_to_output
 from frisket.inference.methods.identity.strict import StrictConfinement
@@ -108,8 +108,8 @@ def run_guidance(bench: Bench, seed: int, first: float, second: float, maps: str
             FAMILY,
             bench.parts.denoiser,
             bench.wear(seed, asks, **options),
-            Strength(first),
-            Strength(second),
+            GuidanceStrength(first),
+            GuidanceStrength(second),
         )
         return measure_row(bench, asks, method, FEW)
 

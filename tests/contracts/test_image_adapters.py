@@ -9,7 +9,7 @@ from tests.contracts.conftest import Case, normal
 from torch import Tensor, nn
 
 from frisket.adapters import lora
-from frisket.adapters.image.adapter import ImageAdapter, find_image_adapter, install_adapter
+from frisket.adapters.image.adapter import ImageAdapterModules, find_image_adapter, install_adapter
 from frisket.adapters.image.numbering import list_places, number_layers
 from frisket.adapters.image.start import StartSizes, is_unet, start_image_adapter
 from frisket.runs.image_adapters.branches import ReferenceBranches, connect_branches
@@ -38,7 +38,7 @@ def predict(case: Case) -> Tensor:
     return case.predict(case.parts.denoiser, case.lengths[-1])
 
 
-def find_adapter(denoiser: nn.Module | None) -> ImageAdapter:
+def find_adapter(denoiser: nn.Module | None) -> ImageAdapterModules:
     assert denoiser is not None
     adapter = find_image_adapter(denoiser)
     assert adapter is not None

@@ -13,7 +13,7 @@ from tests.recipes.test_train_families import config_of as config_of_family
 from tests.recipes.test_train_families import picture
 from tests.runs.image_adapters.scene import config_of, write_encoder, write_world
 
-from frisket.adapters.image.adapter import ImageAdapter
+from frisket.adapters.image.adapter import ImageAdapterModules
 from frisket.adapters.image.files import read_image_adapter
 from frisket.config.load import ConfigError, check
 from frisket.config.tree import Config
@@ -186,7 +186,7 @@ def predict_with_file(
     family = FAMILIES.load("stable_diffusion")
     unet: Any = family.load_denoiser(Source("sd15", config.model.source))
     file = read_image_adapter(config.run.output / "image_adapter.safetensors")
-    install_adapter(unet, ImageAdapter.from_file(file))
+    install_adapter(unet, ImageAdapterModules.from_file(file))
     branches = connect_branches(family, unet)
     branches.set_rows(list(shown))
     output: torch.Tensor = unet(noisy, torch.tensor([500]), text).sample

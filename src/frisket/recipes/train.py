@@ -30,7 +30,7 @@ from frisket.runs.checkpointing import (
 )
 from frisket.runs.epochs import count_steps, rates_of
 from frisket.runs.image_adapters.references import ReferenceSet, prepare_references
-from frisket.runs.image_adapters.setup import FILE, trains_image_adapter
+from frisket.runs.image_adapters.setup import FILE, is_image_adapter_run
 from frisket.runs.image_adapters.showing import ShownReferences, connect_references
 from frisket.runs.methods.routing_summary import summarise_routing
 from frisket.runs.prepare import Prepared, prepare, source_of
@@ -190,7 +190,7 @@ def _prepare_references(
     config: Config, team: Team, prepared: Prepared, progress: Progress
 ) -> ReferenceSet | None:
     """What an image adapter is shown of the clips, cached; None where none is trained."""
-    if not trains_image_adapter(config):
+    if not is_image_adapter_run(config):
         return None
     references: ReferenceSet = team.first(
         lambda: prepare_references(config, prepared, progress=progress)

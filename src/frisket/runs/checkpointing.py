@@ -25,7 +25,7 @@ from frisket.runs.identity import (
     settings_of,
     tell_changes,
 )
-from frisket.runs.image_adapters.setup import FILE, save_image_adapter, trains_image_adapter
+from frisket.runs.image_adapters.setup import FILE, is_image_adapter_run, save_image_adapter
 from frisket.runs.image_adapters.showing import ShownReferences
 from frisket.runs.prepare import Prepared
 from frisket.runs.run_page import RunPage
@@ -172,7 +172,7 @@ def save_adapter(config: Config, trainer: Trainer, prepared: Prepared, folder: P
     """
     family = trainer.family
     with trainer.eval_mode() as ready:
-        if trains_image_adapter(config):
+        if is_image_adapter_run(config):
             metadata = describe_image_adapter(config, prepared, trainer.done)
             save_image_adapter(ready, folder / FILE, metadata)
             return

@@ -6,7 +6,7 @@ from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
 from diffusers.models.embeddings import IPAdapterTimeImageProjection
 from tests.adapters.image import pipelines, scene
 
-from frisket.adapters.image.adapter import ImageAdapter
+from frisket.adapters.image.adapter import ImageAdapterModules
 from frisket.adapters.image.attention import make_key_values, number_attentions, read_text_weights
 from frisket.adapters.image.files import write_image_adapter
 from frisket.adapters.image.layouts import recognise
@@ -20,7 +20,9 @@ UNET_KINDS = ("base", "plus", "full", "faceid", "faceid-plus", "faceid-plusv2", 
 def adapters():
     unet = pipelines.build_unet()
     return {
-        kind: ImageAdapter.start_for_model(kind, copy.deepcopy(scene.build_projection(kind)), unet)
+        kind: ImageAdapterModules.start_for_model(
+            kind, copy.deepcopy(scene.build_projection(kind)), unet
+        )
         for kind in UNET_KINDS
     }
 
@@ -58,7 +60,7 @@ def test_the_stock_pipeline_loads_what_we_write(tmp_path, adapters, kind, suffix
 
 def test_a_faceid_lora_goes_into_the_stock_pipeline(tmp_path):
     unet = pipelines.build_unet()
-    adapter = ImageAdapter.start_for_model(
+    adapter = ImageAdapterModules.start_for_model(
         "faceid", copy.deepcopy(scene.build_projection("faceid")), unet
     )
     for number in range(8):
@@ -140,7 +142,7 @@ def test_keys_and_values_begin_as_the_texts():
 
 
 def test_a_step_of_training_reaches_the_adapter_and_its_file():
-    adapter = ImageAdapter.start_for_model(
+    adapter = ImageAdapterModules.start_for_model(
         "faceid", copy.deepcopy(scene.build_projection("faceid")), pipelines.build_unet()
     )
     before = adapter.to_file()

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from tests.adapters.image import scene
 
-from frisket.adapters.image.adapter import ImageAdapter
+from frisket.adapters.image.adapter import ImageAdapterModules
 from frisket.adapters.image.branches import find_branches, split_branch
 from frisket.adapters.image.files import read_image_adapter, write_image_adapter
 from frisket.adapters.image.layouts import LAYOUTS, recognise
@@ -57,8 +57,8 @@ def test_half_precision_stays():
     tensors = {key: value.half() for key, value in scene.build_file("plus").projection.items()}
     layers = {key: value.half() for key, value in scene.build_layers("plus").items()}
     file = recognise(tensors, layers)
-    assert {p.dtype for p in ImageAdapter.from_file(file).parameters()} == {torch.float16}
-    assert_same(ImageAdapter.from_file(file).to_file(), file)
+    assert {p.dtype for p in ImageAdapterModules.from_file(file).parameters()} == {torch.float16}
+    assert_same(ImageAdapterModules.from_file(file).to_file(), file)
 
 
 def test_the_authors_names_of_uniids_tensors_are_read():

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from tests.adapters.image import scene
 
-from frisket.adapters.image.adapter import ImageAdapter
+from frisket.adapters.image.adapter import ImageAdapterModules
 from frisket.adapters.image.files import read_image_adapter, write_image_adapter
 from frisket.adapters.image.layouts import ImageAdapterFile, recognise
 from frisket.adapters.spec import AdapterMismatch
@@ -29,7 +29,7 @@ def test_one_of_ours_goes_round_with_its_family(tmp_path: Path, kind: str) -> No
     file = build_own_file(kind)
     assert file.numbers == (0, 1, 2)
     path = tmp_path / "ours.safetensors"
-    write_image_adapter(path, ImageAdapter.from_file(file).to_file())
+    write_image_adapter(path, ImageAdapterModules.from_file(file).to_file())
     back = read_image_adapter(path)
     assert (back.family, back.kind, back.numbers) == ("wan", kind, (0, 1, 2))
     assert all(torch.equal(back.layers[key], value) for key, value in file.layers.items())

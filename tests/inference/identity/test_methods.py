@@ -20,7 +20,11 @@ from frisket.inference.methods.identity.attention_maps import (
     match_moments,
 )
 from frisket.inference.methods.identity.decoupled import DecoupledGuidance
-from frisket.inference.methods.identity.guidance import STYLISED, Strength, guide_decoupled
+from frisket.inference.methods.identity.guidance import (
+    STYLISED,
+    GuidanceStrength,
+    combine_decoupled,
+)
 from frisket.inference.methods.identity.image_attention import (
     ImageAdapter,
     ImageAttention,
@@ -30,7 +34,7 @@ from frisket.inference.methods.identity.image_attention import (
 from frisket.inference.methods.identity.region_masks import lay_on_rows, resample_area
 from frisket.inference.methods.identity.rescale import (
     MergeSchedule,
-    insert_tokens,
+    put_tokens,
     rescale_to_output,
     rescale_tokens,
 )
@@ -117,10 +121,12 @@ def test_methods_run_in_a_pipeline_and_leave_it_as_it_was() -> None:
     assert torch.equal(sample(StrictConfinement(denoiser, attention, 0 * ones)), plain)
     guide = partial(DecoupledGuidance, family, denoiser, attention)
     for kind in ("identity", "text"):
-        plainly = sample(guide(Strength(2.0), Strength(2.0), kind=kind))
+        plainly = sample(guide(GuidanceStrength(2.0), GuidanceStrength(2.0), kind=kind))
         assert (plainly.float() - moved.float()).abs().max() <= 1, kind  # of 255
     for kind in ("identity", "text", "apart"):
-        assert not torch.equal(sample(guide(Strength(1.0), Strength(6.0), kind=kind)), moved)
+        assert not torch.equal(
+            sample(guide(GuidanceStrength(1.0), GuidanceStrength(6.0), kind=kind)), moved
+        )
     assert torch.equal(sample(), plain)
     assert count_hooks(denoiser) == hooks
 
@@ -142,13 +148,13 @@ def test_a_mask_is_laid_by_area_and_never_beyond_itself() -> None:
 def test_guidance_by_one_strength_is_the_plain_one_and_samples_are_apart() -> None:
     negative, middle, full = scene.draw_predictions(batch=3)
     for kind in ("identity", "text"):
-        guided = guide_decoupled(negative, middle, full, first=4.0, second=4.0, kind=kind)  # type: ignore[arg-type]
+        guided = combine_decoupled(negative, middle, full, first=4.0, second=4.0, kind=kind)  # type: ignore[arg-type]
         torch.testing.assert_close(guided, negative + 4.0 * (full - negative), **CLOSE)
     options = {"first": 1.5, "second": 3.0, "renorm": True, "rescale": 0.75}
-    whole = guide_decoupled(negative, middle, full, **options)
-    alone = guide_decoupled(negative[:1], middle[:1], full[:1], **options)
+    whole = combine_decoupled(negative, middle, full, **options)
+    alone = combine_decoupled(negative[:1], middle[:1], full[:1], **options)
     torch.testing.assert_close(whole[:1], alone, **CLOSE)
-    matched = guide_decoupled(negative, middle, full, first=1.5, second=3.0, rescale=1.0)
+    matched = combine_decoupled(negative, middle, full, first=1.5, second=3.0, rescale=1.0)
     wanted = (middle.std((1, 2, 3)) + full.std((1, 2, 3))) / 2
     torch.testing.assert_close(matched.std((1, 2, 3)), wanted, **CLOSE)
     assert [strength.at(2, 0.5) for strength in STYLISED] == [1.5, 3.0]
@@ -179,7 +185,7 @@ def test_rescaling_meets_the_norms_and_stays_finite() -> None:
     tokens = rescale_tokens(scene.draw(3, 2, 3, 8), torch.tensor([1.0, 2.0, 3.0]), scale=1.8)
     torch.testing.assert_close(tokens.norm(dim=-1), 1.8 * torch.tensor([[1.0, 2, 3]] * 2), **CLOSE)
     text = scene.draw(4, 2, 7, 8)
-    spliced = insert_tokens(text, tokens)
+    spliced = put_tokens(text, tokens)
     assert torch.equal(spliced, torch.cat([text[:, :1], tokens, text[:, 1:4]], 1))
     schedule = MergeSchedule()
     assert list(schedule.list_adapter_scales()) == [0.8] * 5 + [1.2]

@@ -16,7 +16,7 @@ from frisket.inference.methods.identity.attention_maps import (
     ScalePower,
     ScheduledMask,
 )
-from frisket.inference.methods.identity.guidance import Strength, guide_decoupled
+from frisket.inference.methods.identity.guidance import GuidanceStrength, combine_decoupled
 from frisket.inference.methods.identity.image_attention import (
     ImageAdapter,
     LayerPlace,
@@ -34,7 +34,7 @@ KINDS: Any = {1: "text", 2: "apart", 3: "identity"}
 @pytest.mark.parametrize("name", scene.GUIDANCES)
 def test_guided_predictions_are_the_authors(name: str) -> None:
     kind, first, second, renorm, rescale = scene.GUIDANCES[name]
-    guided = guide_decoupled(
+    guided = combine_decoupled(
         *scene.draw_predictions(),
         first=first,
         second=second,
@@ -48,7 +48,7 @@ def test_guided_predictions_are_the_authors(name: str) -> None:
 @pytest.mark.parametrize("name", scene.SCHEDULES)
 def test_strengths_by_noise_level_are_the_authors(name: str) -> None:
     options: dict[str, Any] = scene.SCHEDULES[name][1]
-    strength = Strength(peak=1.7, **options)
+    strength = GuidanceStrength(peak=1.7, **options)
     values = [strength.at(0, level / 1000) for level in scene.LEVELS]
     torch.testing.assert_close(
         torch.tensor(values, dtype=torch.float64), PEERS[f"strength.{name}"], rtol=1e-9, atol=1e-9

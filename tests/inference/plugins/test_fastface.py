@@ -20,7 +20,7 @@ from frisket.families.models.wan import family as wan_family
 from frisket.inference.methods.base import Method
 from frisket.inference.methods.identity.decoupled import read_call
 from frisket.inference.methods.identity.fastface.reading import FastFaceOptions
-from frisket.inference.methods.identity.guidance import differ_from_plain, guide_decoupled
+from frisket.inference.methods.identity.guidance import combine_decoupled, differ_from_plain
 from frisket.inference.methods.plugin import METHODS, MethodUnusable
 from frisket.inference.sample_specs import SampleSpec
 
@@ -148,7 +148,7 @@ def test_what_is_added_to_plain_guidance_is_the_rest_of_it(
 ) -> None:
     negative, middle, full = (scene.draw(f"side {n}", (2, 3, 4)).double() for n in range(3))
     weights = {"first": first, "second": second}
-    guided = guide_decoupled(negative, middle, full, **weights, kind=kind)
+    guided = combine_decoupled(negative, middle, full, **weights, kind=kind)
     more = differ_from_plain(negative, middle, full, **weights, strength=strength)
     plain = negative + strength * (full - negative)
     torch.testing.assert_close(plain + more, guided, rtol=1e-9, atol=1e-9)

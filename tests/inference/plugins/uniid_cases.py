@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from tests.inference.plugins import small_sdxl
 
-from frisket.adapters.image.adapter import ImageAdapter
+from frisket.adapters.image.adapter import ImageAdapterModules
 from frisket.adapters.image.branches import ADAPTER, TEXT, write_branch
 from frisket.adapters.image.layouts import recognise
 from frisket.adapters.image.uniid import UniIdAdapterProjection, UniIdTextProjection
@@ -64,7 +64,7 @@ def write_branches(folder: Path) -> Path:
     _, parts = small_sdxl.build_parts()
     projection = UniIdAdapterProjection(small_sdxl.WIDTH, tokens=ADAPTER_TOKENS, hidden=HIDDEN)
     assert parts.denoiser is not None
-    adapter = ImageAdapter.start_for_model("uniid-adapter", projection, parts.denoiser)
+    adapter = ImageAdapterModules.start_for_model("uniid-adapter", projection, parts.denoiser)
     small_sdxl.fill(adapter.image_proj, "adapter_branch.")
     small_sdxl.fill(adapter.ip_adapter, "adapter_branch.adapter_modules.")
     write_branch(folder / ADAPTER, adapter.to_file())

@@ -13,7 +13,7 @@ from frisket.adapters.targets import unwrap_model
 NAME = "frisket_image_adapter"  # of the module in a denoiser that it was put on
 
 
-class ImageAdapter(nn.Module):
+class ImageAdapterModules(nn.Module):
     """A projection and the keys and values of its tokens.
 
     The names of its parameters are those of a public `.safetensors`: `image_proj.*` and
@@ -39,14 +39,14 @@ class ImageAdapter(nn.Module):
         self.loras = dict(loras or {})
 
     @classmethod
-    def from_file(cls, file: ImageAdapterFile) -> "ImageAdapter":
+    def from_file(cls, file: ImageAdapterFile) -> "ImageAdapterModules":
         """An adapter with the weights of a file; raises as `ImageAdapterFile.build_layers`."""
         return cls(file.kind, file.build_projection(), file.build_layers(), file.loras, file.family)
 
     @classmethod
     def start_for_model(
         cls, kind: ImageAdapterKind, projection: nn.Module, model: nn.Module
-    ) -> "ImageAdapter":
+    ) -> "ImageAdapterModules":
         """A new adapter for a UNet: keys and values begin as the text's, as the authors train it.
 
         Raises as `frisket.adapters.image.attention.make_key_values`.
@@ -61,7 +61,7 @@ class ImageAdapter(nn.Module):
         return recognise(projection, layers, kind=self.kind, family=self.family)
 
 
-def install_adapter(denoiser: nn.Module, adapter: ImageAdapter) -> None:
+def install_adapter(denoiser: nn.Module, adapter: ImageAdapterModules) -> None:
     """Make an adapter a part of a frozen denoiser: in float32, on its device, to be trained.
 
     Nothing is computed by it yet. ValueError where one is there already.
@@ -77,7 +77,7 @@ def install_adapter(denoiser: nn.Module, adapter: ImageAdapter) -> None:
 @contextmanager
 def silence_pictures(model: nn.Module) -> Iterator[None]:
     """Inside, image adapters that were put on a model (or on parts of it) add nothing."""
-    adapters = [module for module in model.modules() if isinstance(module, ImageAdapter)]
+    adapters = [module for module in model.modules() if isinstance(module, ImageAdapterModules)]
     before = [adapter.is_silent for adapter in adapters]
     try:
         for adapter in adapters:
@@ -88,7 +88,7 @@ def silence_pictures(model: nn.Module) -> Iterator[None]:
             adapter.is_silent = is_silent
 
 
-def find_image_adapter(denoiser: nn.Module) -> ImageAdapter | None:
+def find_image_adapter(denoiser: nn.Module) -> ImageAdapterModules | None:
     """The adapter that was put on a denoiser, None where there is none."""
     adapter = getattr(unwrap_model(denoiser), NAME, None)
-    return adapter if isinstance(adapter, ImageAdapter) else None
+    return adapter if isinstance(adapter, ImageAdapterModules) else None

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from frisket.adapters.spec import AdapterMismatch
 
-CROSS, OWN = ".attn2.processor", ".attn1.processor"
+CROSS, SELF = ".attn2.processor", ".attn1.processor"
 ELSEWHERE = ("encoder_hid_proj.",)  # a loaded resampler's own attention, which comes last
 MOTION = "motion_modules."
 
@@ -21,15 +21,17 @@ def number_attentions(names: Iterable[str]) -> dict[str, int]:
     modules and the resampler of an adapter that is loaded do not count. AdapterMismatch where the
     two do not take turns: then no public numbering is known.
     """
-    counted = [name for name in names if not name.startswith(ELSEWHERE) and MOTION not in name]
-    for number, name in enumerate(counted):
-        if not name.endswith(CROSS if number % 2 else OWN):
-            wanted = "cross-attention (attn2)" if number % 2 else "self-attention (attn1)"
+    counted_names = [
+        name for name in names if not name.startswith(ELSEWHERE) and MOTION not in name
+    ]
+    for number, name in enumerate(counted_names):
+        if not name.endswith(CROSS if number % 2 else SELF):
+            expected_kind = "cross-attention (attn2)" if number % 2 else "self-attention (attn1)"
             raise AdapterMismatch(
                 f"{name} is number {number} of this model's attention layers, where public image"
-                f" adapters have {wanted}; their numbering does not fit this model"
+                f" adapters have {expected_kind}; their numbering does not fit this model"
             )
-    return {name: number for number, name in enumerate(counted)}
+    return {name: number for number, name in enumerate(counted_names)}
 
 
 class KeyValue(nn.Module):

@@ -50,8 +50,8 @@ def read_branch(folder: Path) -> ImageAdapterFile:
     """
     path = folder / WEIGHTS
     if not path.is_file():
-        both = ", ".join(str(place) for place in find_branches(folder).values())
-        raise FileNotFoundError(f"{folder} holds branches of UniID, not one: give {both}")
+        places = ", ".join(str(place) for place in find_branches(folder).values())
+        raise FileNotFoundError(f"{folder} holds branches of UniID, not one: give {places}")
     tensors = check_tensors(path, read_pickle(path))
     projection, layers = split_branch(tensors)
     try:
@@ -91,10 +91,10 @@ def write_branch(folder: Path, branch: ImageAdapterFile) -> None:
     tensors |= {f"{prefix}.{MODULES}{key}": value for key, value in branch.layers.items()}
     config = {**branch.config, **_make_sizes(branch)}
     write_pickle(folder / WEIGHTS, make_plain(tensors))
-    with replacing(folder / CONFIG) as draft, draft.open("w", encoding="utf8") as opened:
-        json.dump(config, opened, indent=4)
-        opened.flush()
-        os.fsync(opened.fileno())
+    with replacing(folder / CONFIG) as draft, draft.open("w", encoding="utf8") as file:
+        json.dump(config, file, indent=4)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _make_sizes(branch: ImageAdapterFile) -> dict[str, Any]:

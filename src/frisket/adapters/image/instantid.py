@@ -16,7 +16,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 from frisket.adapters import files
-from frisket.adapters.image.adapter import ImageAdapter
+from frisket.adapters.image.adapter import ImageAdapterModules
 from frisket.adapters.image.files import read_image_adapter, write_image_adapter
 from frisket.adapters.image.layouts import FACE_WIDTH
 from frisket.adapters.image.projections import FaceResamplerProjection
@@ -56,7 +56,7 @@ class InstantIdModules(nn.Module):
     parameters are trained, nothing of the UNet.
     """
 
-    def __init__(self, adapter: ImageAdapter, identity_net: ControlNetModel) -> None:
+    def __init__(self, adapter: ImageAdapterModules, identity_net: ControlNetModel) -> None:
         """AdapterMismatch where the two are not of one kind: tokens of another width."""
         super().__init__()
         width, reads = adapter.image_proj.width, identity_net.config.cross_attention_dim
@@ -89,7 +89,9 @@ class InstantIdModules(nn.Module):
         identity_net = start_identity_net(model, spatial)
         width = identity_net.config.cross_attention_dim
         projection = FaceResamplerProjection(embedding, width, tokens=tokens, hidden=hidden)
-        return cls(ImageAdapter.start_for_model("instantid", projection, model), identity_net)
+        return cls(
+            ImageAdapterModules.start_for_model("instantid", projection, model), identity_net
+        )
 
     @classmethod
     def from_folder(cls, folder: Path) -> "InstantIdModules":
@@ -101,7 +103,7 @@ class InstantIdModules(nn.Module):
         identity_net = read_identity_net(folder / NET)
         file = read_image_adapter(find_adapter(folder), "instantid")
         try:
-            return cls(ImageAdapter.from_file(file), identity_net)
+            return cls(ImageAdapterModules.from_file(file), identity_net)
         except AdapterMismatch as error:
             raise AdapterMismatch(f"{folder}: {error}") from error
 

@@ -139,8 +139,8 @@ class ImageAdapterFile:
         AdapterMismatch for a kind whose layers have more (`build_timed_layers`), or none.
         """
         if self.kind == "instantx-sd3" or not self.layers:
-            what = "norms beside keys and values" if self.layers else "no keys and values"
-            raise AdapterMismatch(f"the attention layers of {self.kind} have {what}")
+            part = "norms beside keys and values" if self.layers else "no keys and values"
+            raise AdapterMismatch(f"the attention layers of {self.kind} have {part}")
         layers = KeyValues.from_shapes(self.layers)
         layers.to(next(iter(self.layers.values())).dtype)
         layers.load_state_dict(dict(self.layers))
@@ -179,18 +179,18 @@ def recognise(
             raise AdapterMismatch(f"its tensors are those of {likely}, not of {kind}")
         likely = kind
     loras = {key: value for key, value in layers.items() if _LORA.fullmatch(key)}
-    kept = {key: value for key, value in layers.items() if key not in loras}
+    key_values = {key: value for key, value in layers.items() if key not in loras}
     build = _check_projection(likely, projection)
-    numbers = _check_layers(likely, kept, family)
+    numbers = _check_layers(likely, key_values, family)
     _check_loras(likely, loras)
-    inner = tuple(kept[f"{number}.to_k_ip.weight"].shape[0] for number in numbers)
+    inner = tuple(key_values[f"{number}.to_k_ip.weight"].shape[0] for number in numbers)
     width = build.widths if isinstance(build, UniIdTextProjection) else (build.width,)
-    _check_widths(likely, kept, numbers, width[0])
+    _check_widths(likely, key_values, numbers, width[0])
     states = projection.get("perceiver_resampler.proj_in.weight")
     return ImageAdapterFile(
         kind=likely,
         projection=dict(projection),
-        layers=kept,
+        layers=key_values,
         loras=loras,
         tokens=build.tokens,
         width=width,
@@ -263,15 +263,17 @@ def _check_projection(
     return build
 
 
-def _compare_shapes(what: str, wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    if missing := sorted(set(wanted) - set(tensors)):
-        raise AdapterMismatch(f"{what} lacks {missing[0]} ({len(missing)} tensors in all)")
-    if more := sorted(set(tensors) - set(wanted)):
-        raise AdapterMismatch(f"{what} has no place for {more[0]} ({len(more)} tensors in all)")
-    for key, value in wanted.items():
+def _compare_shapes(
+    part: str, expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> None:
+    if missing := sorted(set(expected) - set(tensors)):
+        raise AdapterMismatch(f"{part} lacks {missing[0]} ({len(missing)} tensors in all)")
+    if more := sorted(set(tensors) - set(expected)):
+        raise AdapterMismatch(f"{part} has no place for {more[0]} ({len(more)} tensors in all)")
+    for key, value in expected.items():
         if value.shape != tensors[key].shape:
             raise AdapterMismatch(
-                f"{what}: {key} is {tuple(tensors[key].shape)}; by the others it would be"
+                f"{part}: {key} is {tuple(tensors[key].shape)}; by the others it would be"
                 f" {tuple(value.shape)} (heads have {HEAD} channels)"
             )
 
@@ -282,8 +284,8 @@ def _check_layers(
     """Numbers of the attention layers; AdapterMismatch for a name or number out of place."""
     pattern = _SD3 if kind == "instantx-sd3" else _KEY_VALUE
     matches = {key: pattern.fullmatch(key) for key in layers}
-    if odd := next((key for key, match in matches.items() if match is None), None):
-        raise AdapterMismatch(f"its attention has {odd}, which no file of {kind} has")
+    if unknown_key := next((key for key, match in matches.items() if match is None), None):
+        raise AdapterMismatch(f"its attention has {unknown_key}, which no file of {kind} has")
     numbers = tuple(sorted({int(match[1]) for match in matches.values() if match}))
     _check_numbers(kind, numbers, family)
     ends = {key.split(".", 1)[1] for key in layers} | {"to_k_ip.weight", "to_v_ip.weight"}

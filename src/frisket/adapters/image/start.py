@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from frisket.adapters.image.adapter import ImageAdapter
+from frisket.adapters.image.adapter import ImageAdapterModules
 from frisket.adapters.image.attention import KeyValue, KeyValues, make_key_values
 from frisket.adapters.image.layouts import ImageAdapterFile
 from frisket.adapters.image.numbering import list_places, number_layers
@@ -43,7 +43,7 @@ class StartSizes:
 
 def start_image_adapter(
     kind: TrainedKind, family: Family, denoiser: nn.Module, sizes: StartSizes, *, seed: int
-) -> ImageAdapter:
+) -> ImageAdapterModules:
     """A new adapter for a loaded denoiser; its random weights are a function of `seed`.
 
     Of a UNet keys and values begin as the text's own, as the authors begin their training: the
@@ -58,14 +58,14 @@ def start_image_adapter(
             layers = make_key_values(unwrap_model(denoiser))
             width = next(iter(_list_layers(layers))).to_k_ip.in_features
             projection = _build_projection(kind, sizes, width)
-            return ImageAdapter(kind, projection, layers)
+            return ImageAdapterModules(kind, projection, layers)
         inner = measure_layers(family, denoiser)
         width = sizes.width or min(WIDTH, *inner.values())
         layers = KeyValues(width, inner)
         for layer in _list_layers(layers):
             nn.init.zeros_(layer.to_v_ip.weight)
         projection = _build_projection(kind, sizes, width)
-    return ImageAdapter(kind, projection, layers, family=family.name)
+    return ImageAdapterModules(kind, projection, layers, family=family.name)
 
 
 def resume_image_adapter(
@@ -74,20 +74,20 @@ def resume_image_adapter(
     denoiser: nn.Module,
     file: ImageAdapterFile,
     reads: tuple[int, ...],
-) -> ImageAdapter:
+) -> ImageAdapterModules:
     """The adapter of a file, checked against the denoiser and what it is to read from now on.
 
     AdapterMismatch says what does not fit.
     """
     check_file(kind, family.name, file, reads)
     inner = measure_layers(family, denoiser)
-    if (own := dict(zip(file.numbers, file.inner, strict=True))) != inner:
-        number = min(own.items() ^ inner.items())[0]
+    if (widths := dict(zip(file.numbers, file.inner, strict=True))) != inner:
+        number = min(widths.items() ^ inner.items())[0]
         raise AdapterMismatch(
-            f"its attention layer {number} has {own.get(number, 'no')} channels, this model's"
+            f"its attention layer {number} has {widths.get(number, 'no')} channels, this model's"
             f" {inner.get(number, 'no')}; it was made for another model"
         )
-    return ImageAdapter.from_file(file)
+    return ImageAdapterModules.from_file(file)
 
 
 def check_file(

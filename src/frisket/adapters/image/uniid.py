@@ -153,11 +153,11 @@ class UniIdAdapterProjection(ImageProjection):
             for plane in early
         ]
         shallow = torch.cat(resized, dim=1).flatten(2).transpose(1, 2)
-        wanted = self.adapter_resampler.proj_face_recog_model_layers[SHALLOW].in_features
-        if shallow.shape[-1] != wanted:
+        expected_width = self.adapter_resampler.proj_face_recog_model_layers[SHALLOW].in_features
+        if shallow.shape[-1] != expected_width:
             raise AdapterMismatch(
                 f"the feature maps before the last have {shallow.shape[-1]} channels together; this"
-                f" branch reads {wanted}: it was trained with another recognition network"
+                f" branch reads {expected_width}: it was trained with another recognition network"
             )
         cells = deep.flatten(2).transpose(1, 2)
         latents = self.latents.expand(len(deep), -1, -1)

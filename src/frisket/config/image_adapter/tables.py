@@ -49,7 +49,7 @@ class ImageAdapterTraining(Section):
     """Let the picture act under the masks alone while training (regions that have a weight)."""
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> "ImageAdapterTraining":
+    def _check_sizes(self) -> "ImageAdapterTraining":
         if self.kind == "full" and self.tokens is not None:
             raise ValueError(
                 '`image_adapter.tokens` is not for kind = "full", which makes one of each patch'
@@ -64,7 +64,7 @@ class ImageAdapterTraining(Section):
         return self
 
     @model_validator(mode="after")
-    def _networks_fit(self) -> "ImageAdapterTraining":
+    def _check_networks(self) -> "ImageAdapterTraining":
         if self.kind == "faceid" and self.encoder is not None:
             raise ValueError(
                 '`image_adapter.encoder` is not for kind = "faceid", which reads faces by'

@@ -26,7 +26,7 @@ class PreviewIdentity(Section):
     """The detector's file or folder; empty takes the embedder's."""
 
     @model_validator(mode="after")
-    def _both_or_none(self) -> "PreviewIdentity":
+    def _check_pair(self) -> "PreviewIdentity":
         if bool(self.faces) != bool(self.embedder):
             missing = "embedder" if self.faces else "faces"
             raise ValueError(

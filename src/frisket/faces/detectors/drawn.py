@@ -44,7 +44,7 @@ class DrawnFaceDetector:
         scores, halves, spots = self.network.finder(fit_square(picture))
         faces = []
         for _, y, x in pick_peaks(scores, SCORE):
-            cells = (0, _surround(y), _surround(x))
+            cells = (0, _enlarge_box(y), _enlarge_box(x))
             weights = scores[cells].sigmoid()  # neighbours of the peak vote, surer ones more
             shares = weights / weights.sum()
             half = torch.einsum("yx,yxc->c", shares, halves[cells])
@@ -62,7 +62,7 @@ class DrawnFaceDetector:
         return faces
 
 
-def _surround(cell: int) -> slice:
+def _enlarge_box(cell: int) -> slice:
     return slice(max(cell - 1, 0), min(cell + 2, CELLS))
 
 

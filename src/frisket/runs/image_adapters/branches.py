@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from frisket.adapters.image.adapter import ImageAdapter, find_image_adapter
+from frisket.adapters.image.adapter import ImageAdapterModules, find_image_adapter
 from frisket.adapters.image.attention import KeyValue
 from frisket.adapters.image.numbering import list_places, number_layers
 from frisket.adapters.targets import unwrap_model
@@ -35,7 +35,7 @@ class ReferenceBranches:
     for a block that is computed again in the backward pass must see what it saw before.
     """
 
-    adapter: ImageAdapter
+    adapter: ImageAdapterModules
     keys: Mapping[str, Projection]
     values: Mapping[str, Projection]
     rows: Sequence[Tensor] | None = None

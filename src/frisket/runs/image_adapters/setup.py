@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from frisket.adapters.image.adapter import ImageAdapter, find_image_adapter, install_adapter
+from frisket.adapters.image.adapter import ImageAdapterModules, find_image_adapter, install_adapter
 from frisket.adapters.image.files import read_image_adapter, write_image_adapter
 from frisket.adapters.image.numbering import list_places, number_layers
 from frisket.adapters.image.start import (
@@ -31,7 +31,7 @@ from frisket.runs.image_adapters.references import ReferenceSet, find_region
 FILE = "image_adapter.safetensors"  # in the folder of a run, and in its checkpoints
 
 
-def trains_image_adapter(config: Config) -> bool:
+def is_image_adapter_run(config: Config) -> bool:
     """Whether that is what a run trains."""
     return config.model.train == "image_adapter"
 
@@ -41,7 +41,7 @@ def check_image_adapter(config: Config) -> None:
 
     ConfigError names the option and the fix. Looks at headers and configs alone.
     """
-    if not trains_image_adapter(config):
+    if not is_image_adapter_run(config):
         return
     family, options = FAMILIES.load(config.model.family), config.image_adapter
     variant = variant_of(config)
@@ -87,7 +87,9 @@ def _refuse_for_unet(config: Config) -> None:
         )
 
 
-def attach_image_adapter(config: Config, family: Family, denoiser: nn.Module) -> ImageAdapter:
+def attach_image_adapter(
+    config: Config, family: Family, denoiser: nn.Module
+) -> ImageAdapterModules:
     """Put the configured adapter on a loaded denoiser: fresh, or from its file.
 
     AdapterMismatch names the file, or the model, and what does not fit.

@@ -18,7 +18,7 @@ from frisket.faces.base import EmbeddingMixup
 from frisket.families.base import FAMILIES
 from frisket.inference.generate import clips, embed
 from frisket.inference.methods.identity.decoupled import DecoupledGuidance
-from frisket.inference.methods.identity.guidance import Strength
+from frisket.inference.methods.identity.guidance import GuidanceStrength
 from frisket.inference.methods.identity.image_attention import RowOwners
 from frisket.inference.methods.identity.instantid.control import FaceControl, ResidualSource
 from frisket.inference.methods.identity.instantid.loading import place_modules, share_modules
@@ -220,8 +220,8 @@ class DecoupledFace:
     """InstantID with FastFace's guidance."""
 
     method: InstantIdMethod
-    first: Strength
-    second: Strength
+    first: GuidanceStrength
+    second: GuidanceStrength
 
     @contextmanager
     def attach(
@@ -248,10 +248,10 @@ def test_guidance_with_passes_of_its_own_turns_both_halves(folder: Path) -> None
     assert on_both is not None
     assert torch.equal(own.middle[1], on_both.middle[1])
     assert not torch.equal(own.middle[0], on_both.middle[0])
-    plain, guidance = scene.sample_pictures(method, specs), Strength(scene.GUIDANCE)
+    plain, guidance = scene.sample_pictures(method, specs), GuidanceStrength(scene.GUIDANCE)
     same = scene.sample_pictures(DecoupledFace(method, guidance, guidance), specs)
     torch.testing.assert_close(same, plain, rtol=0, atol=1e-4)
-    other = scene.sample_pictures(DecoupledFace(method, Strength(1.0), guidance), specs)
+    other = scene.sample_pictures(DecoupledFace(method, GuidanceStrength(1.0), guidance), specs)
     assert not torch.allclose(other, plain, atol=0.01)
 
 

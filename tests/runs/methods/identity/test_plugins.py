@@ -9,7 +9,7 @@ import torch
 from tests.runs.methods.identity.test_generate import pixels, run, write_lora
 from tests.runs.methods.identity.toy import Album
 
-from frisket.adapters.image.adapter import ImageAdapter
+from frisket.adapters.image.adapter import ImageAdapterModules
 from frisket.adapters.image.files import write_image_adapter
 from frisket.adapters.image.instantid import InstantIdModules
 from frisket.adapters.image.projections import FaceProjection
@@ -29,7 +29,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     modules = InstantIdModules.start_for_model(denoiser, hidden=64, embedding=PEOPLE, spatial=2)
     modules.save(folder / "instantid")
     projection = FaceProjection(PEOPLE, denoiser.config.cross_attention_dim)
-    adapter = ImageAdapter.start_for_model("faceid", projection, denoiser)
+    adapter = ImageAdapterModules.start_for_model("faceid", projection, denoiser)
     write_image_adapter(folder / "faceid.safetensors", adapter.to_file())
     return folder
 

@@ -19,7 +19,7 @@ PatchSize = tuple[int, int, int]
 def list_hunyuan_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
     """Joint layers `transformer_blocks.N.attn`, then those of `single_transformer_blocks`."""
     patch = _patch_of(denoiser)
-    read, branch = partial(_read_double, patch), _branch_of(denoiser)
+    read, branch = partial(_read_double, patch), _make_branch(denoiser)
     return (
         *list_joint_layers(denoiser, "transformer_blocks", read, branch=branch),
         *list_joint_layers(
@@ -35,11 +35,11 @@ def list_hunyuan_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
 def list_hunyuan15_layers(denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
     """Joint layers `transformer_blocks.N.attn`, one a block, in the order of the forward."""
     read = partial(_read_15, _patch_of(denoiser))
-    branch = _branch_of(denoiser)
+    branch = _make_branch(denoiser)
     return tuple(list_joint_layers(denoiser, "transformer_blocks", read, branch=branch))
 
 
-def _branch_of(denoiser: nn.Module) -> Branch:
+def _make_branch(denoiser: nn.Module) -> Branch:
     """Double blocks have a place for a second attention; single ones have none."""
     return Branch(cut_patches(_patch_of(denoiser)), queries=("norm_q",))
 

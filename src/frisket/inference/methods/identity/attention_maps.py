@@ -61,9 +61,11 @@ def match_moments(changed: Tensor, before: Tensor, weight: float) -> Tensor:
     Mean and standard deviation (unbiased) are of the last axis; `weight` 1 leaves it as changed.
     """
     mean, spread = changed.mean(-1, keepdim=True), changed.std(-1, keepdim=True)
-    wanted = before.std(-1, keepdim=True)
-    moved = (changed - mean) * (wanted / (spread + EPSILON)) + before.mean(-1, keepdim=True)
-    return weight * changed + (1 - weight) * moved
+    target_spread = before.std(-1, keepdim=True)
+    matched = (changed - mean) * (target_spread / (spread + EPSILON)) + before.mean(
+        -1, keepdim=True
+    )
+    return weight * changed + (1 - weight) * matched
 
 
 class MapChange(Protocol):
@@ -132,13 +134,13 @@ class ChangedAttention:
             return (changed @ value).transpose(1, 2)
         changed = match_moments(changed, before, self.weight)
         read = changed @ value
-        moved = match_moments(read, before @ value, self.weight)
-        return torch.where(moved.isfinite(), moved, read).transpose(1, 2)
+        matched = match_moments(read, before @ value, self.weight)
+        return torch.where(matched.isfinite(), matched, read).transpose(1, 2)
 
     def _change_tokens(self, maps: Maps, place: LayerPlace) -> Maps:
         count = maps.shape[-1]
-        chosen = range(count) if self.tokens is None else self.tokens
-        if beyond := [token for token in (*chosen, *self.background) if token >= count]:
+        token_indices = range(count) if self.tokens is None else self.tokens
+        if beyond := [token for token in (*token_indices, *self.background) if token >= count]:
             raise ValueError(
                 f"token {beyond[0]} of the image cannot be changed: there are {count}, from 0"
             )
@@ -148,7 +150,7 @@ class ChangedAttention:
 
         changed = maps.clone()
         for behind, edit in ((False, change), (True, lambda part: turn_over(part, change))):
-            indices = [index for index in chosen if (index in self.background) == behind]
+            indices = [index for index in token_indices if (index in self.background) == behind]
             if indices:
                 changed[..., indices] = edit(maps[..., indices])
         return changed

@@ -14,9 +14,9 @@ from frisket.families.base import Family
 from frisket.families.experts import experts_of
 from frisket.inference.methods.identity.guidance import (
     GuidanceKind,
-    Strength,
+    GuidanceStrength,
+    combine_decoupled,
     differ_from_plain,
-    guide_decoupled,
 )
 from frisket.inference.methods.identity.image_attention import (
     ImageAttention,
@@ -66,8 +66,8 @@ class DecoupledGuidance:
     family: Family
     denoiser: nn.Module
     attention: ImageAttention
-    first: Strength
-    second: Strength
+    first: GuidanceStrength
+    second: GuidanceStrength
     kind: GuidanceKind = "identity"
     renorm: bool = False
     rescale: float = 0.0
@@ -161,7 +161,7 @@ class DecoupledGuidance:
         if self.kind != "apart" and not self.renorm and self.rescale == 0:
             more = differ_from_plain(*sides, first=first, second=second, strength=strength)
         else:
-            guided = guide_decoupled(
+            guided = combine_decoupled(
                 *sides,
                 first=first,
                 second=second,

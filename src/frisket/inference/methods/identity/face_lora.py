@@ -75,7 +75,7 @@ class FaceLora:
                     )
                     stack.callback(handle.remove)
                 if mask is not None:
-                    self._confine_layer(stack, name, attention, mask)
+                    self._limit_layer(stack, name, attention, mask)
             yield
 
     def _add(
@@ -90,7 +90,7 @@ class FaceLora:
             return None
         return output + self.scale * factors.update(args[0])
 
-    def _confine_layer(
+    def _limit_layer(
         self, stack: ExitStack, name: str, attention: ImageAttention, mask: Tensor
     ) -> None:
         picture = name.split(PICTURE, maxsplit=1)[0]

@@ -16,7 +16,7 @@ from torch import Tensor
 GuidanceKind = Literal["text", "apart", "identity"]
 
 
-def guide_decoupled(
+def combine_decoupled(
     negative: Float[Tensor, "b ..."],
     middle: Float[Tensor, "b ..."],
     full: Float[Tensor, "b ..."],
@@ -81,22 +81,22 @@ def measure_spread(tensor: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
     return tensor.std(tuple(range(1, tensor.ndim)), keepdim=True)
 
 
-def fall_linearly(t: float) -> float:
+def compute_linear_fall(t: float) -> float:
     """From 1 at t = 0 down to 0 at t = 1."""
     return 1 - t
 
 
-def fall_as_cosine(t: float) -> float:
+def compute_cosine_fall(t: float) -> float:
     """cos(pi t) + 1: from 2 at t = 0 to 0, as theirs."""
     return math.cos(math.pi * t) + 1
 
 
-def fall_as_power_cosine(t: float, power: float) -> float:
+def compute_power_cosine(t: float, power: float) -> float:
     """(1 - cos(pi (1 - t)^power)) / 2."""
     return 0.5 * (1 - math.cos(math.pi * (1 - t) ** power))
 
 
-def rise_and_fall(t: float) -> float:
+def compute_rise_and_fall(t: float) -> float:
     """T up to a half, 1 - t above."""
     return 1 - t if t > 0.5 else t
 
@@ -104,14 +104,14 @@ def rise_and_fall(t: float) -> float:
 Shape = Callable[[float], float]
 SHAPES: Mapping[str, Shape] = {
     "constant": lambda _: 1.0,
-    "linear": fall_linearly,
-    "cosine": fall_as_cosine,
-    "cap": rise_and_fall,
+    "linear": compute_linear_fall,
+    "cosine": compute_cosine_fall,
+    "cap": compute_rise_and_fall,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Strength:
+class GuidanceStrength:
     """A strength by noise level or by step.
 
     `values` one a step (ValueError of a step beyond them), or `peak` times a shape of t in [0, 1]
@@ -150,7 +150,7 @@ class Strength:
             return self.values[step]
         t = 1 - t if self.inverse else t
         if self.power is not None:
-            part = fall_as_power_cosine(t, self.power)
+            part = compute_power_cosine(t, self.power)
         else:
             part = SHAPES[self.shape](t)
         strength = self.peak * part
@@ -158,4 +158,7 @@ class Strength:
 
 
 # FastFace's own for four steps of a distilled model, in its strong style.
-STYLISED = (Strength(values=(1.0, 1.5, 1.5, 1.0)), Strength(values=(1.0, 3.0, 3.0, 1.0)))
+STYLISED = (
+    GuidanceStrength(values=(1.0, 1.5, 1.5, 1.0)),
+    GuidanceStrength(values=(1.0, 3.0, 3.0, 1.0)),
+)

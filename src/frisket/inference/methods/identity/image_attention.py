@@ -22,7 +22,7 @@ from frisket.inference.sample_specs import SampleSpec
 from frisket.shapes import Cells
 
 Projection = Callable[[Float[Tensor, "r t c"]], Float[Tensor, "r t i"]]
-Merge = Callable[[Float[Tensor, "r n i"], Float[Tensor, "r n i"]], Float[Tensor, "r n i"]]
+MergeBranch = Callable[[Float[Tensor, "r n i"], Float[Tensor, "r n i"]], Float[Tensor, "r n i"]]
 # Whose image tokens rows get: their own side's, everyone the image's, everyone the negative's; off.
 RowSide = Literal["own", "image", "negative", "off"]
 
@@ -80,7 +80,7 @@ class ImageAdapter:
     scale: float | Sequence[float] = 1.0
     mask: Float[Tensor, "m f h w"] | None = None
     attend: Attend = attend_plainly
-    merge: Merge | None = None
+    merge: MergeBranch | None = None
 
     def __post_init__(self) -> None:
         """ValueError for keys without values, and for tokens or a mask of other dimensions."""
@@ -337,11 +337,11 @@ def tell_row_owners(
 ) -> RowOwners:
     """The same of a call with so many rows and that text (None: it is not known)."""
     if samples is not None:
-        own = torch.tensor(samples)
-        return RowOwners(own, (not _is_negative(prompt, text, negative),) * len(own))
+        owners = torch.tensor(samples)
+        return RowOwners(owners, (not _is_negative(prompt, text, negative),) * len(owners))
     if rows == 2 * count and negative is not None:
-        both = torch.arange(count).repeat(2)
-        return RowOwners(both, (False,) * count + (True,) * count)
+        sample_rows = torch.arange(count).repeat(2)
+        return RowOwners(sample_rows, (False,) * count + (True,) * count)
     if rows == count:
         return RowOwners(torch.arange(count), (not _is_negative(prompt, text, negative),) * count)
     raise ValueError(f"the denoiser was called with {rows} rows for {count} samples")

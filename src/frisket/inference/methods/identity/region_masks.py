@@ -7,7 +7,7 @@ from torch import Tensor
 from frisket.shapes import Cells
 
 
-def overlap_cells(size: int, count: int) -> Float[Tensor, "count size"]:
+def measure_overlaps(size: int, count: int) -> Float[Tensor, "count size"]:
     """How much of each of `count` equal cells each of `size` equal cells covers; rows sum to 1."""
     edges = torch.arange(size + 1, dtype=torch.float64) / size
     borders = torch.arange(count + 1, dtype=torch.float64) / count
@@ -28,7 +28,7 @@ def resample_area(masks: Float[Tensor, "b f h w"], cells: Cells) -> Float[Tensor
     resampled = masks.double()
     for axis, count in enumerate(cells, start=1):
         if resampled.shape[axis] != count:
-            weights = overlap_cells(resampled.shape[axis], count).to(resampled.device)
+            weights = measure_overlaps(resampled.shape[axis], count).to(resampled.device)
             resampled = (resampled.movedim(axis, -1) @ weights.mT).movedim(-1, axis)
     return resampled.clamp(0, 1).float()
 

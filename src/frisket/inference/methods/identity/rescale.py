@@ -22,10 +22,10 @@ def rescale_to_output(
     Any scale of the branch gives the same; a branch of zeros stays zeros. For sampling only: while
     training, a branch that begins at nearly nothing would be blown up.
     """
-    own = torch.linalg.vector_norm(branch.float(), dim=(1, 2), keepdim=True)
-    wanted = torch.linalg.vector_norm(output.float(), dim=(1, 2), keepdim=True)
-    own = torch.where(own < epsilon, own + epsilon, own)
-    return (branch.float() * (wanted / own)).to(branch.dtype)
+    branch_norm = torch.linalg.vector_norm(branch.float(), dim=(1, 2), keepdim=True)
+    output_norm = torch.linalg.vector_norm(output.float(), dim=(1, 2), keepdim=True)
+    branch_norm = torch.where(branch_norm < epsilon, branch_norm + epsilon, branch_norm)
+    return (branch.float() * (output_norm / branch_norm)).to(branch.dtype)
 
 
 def rescale_tokens(
@@ -42,7 +42,7 @@ def rescale_tokens(
     return scale * tokens / lengths * norms[:, None].to(tokens)
 
 
-def insert_tokens(
+def put_tokens(
     text: Float[Tensor, "b s c"], tokens: Float[Tensor, "b t c"]
 ) -> Float[Tensor, "b s c"]:
     """Identity tokens right after the prompt's first; as many of its last are dropped.

@@ -8,7 +8,7 @@ from typing import Any
 
 from frisket.families.base import Family
 from frisket.inference.methods.identity.decoupled import DecoupledGuidance
-from frisket.inference.methods.identity.guidance import GuidanceKind, Strength
+from frisket.inference.methods.identity.guidance import GuidanceKind, GuidanceStrength
 from frisket.inference.methods.identity.image_attention import (
     Attend,
     ImageAttention,
@@ -24,8 +24,8 @@ from frisket.inference.sample_specs import SampleSpec
 class DecoupledStrengths:
     """How a prediction is guided: `guide_decoupled`'s arguments, strengths by the step."""
 
-    first: Strength
-    second: Strength
+    first: GuidanceStrength
+    second: GuidanceStrength
     kind: GuidanceKind = "identity"
     renorm: bool = False
     rescale: float = 0.0

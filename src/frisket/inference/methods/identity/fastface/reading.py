@@ -14,7 +14,7 @@ from frisket.inference.methods.identity.attention_maps import (
     ScheduledMask,
 )
 from frisket.inference.methods.identity.fastface.method import DecoupledStrengths, FastFace
-from frisket.inference.methods.identity.guidance import GuidanceKind, Strength
+from frisket.inference.methods.identity.guidance import GuidanceKind, GuidanceStrength
 from frisket.inference.methods.identity.image_attention import Attend, attend_plainly
 from frisket.inference.methods.identity.reference_method import ReadImageAdapter, read_request
 from frisket.inference.methods.identity.reference_tokens import Combination
@@ -108,12 +108,12 @@ class FastFaceOptions:
         values = getattr(self, name)
         return tuple(values) if isinstance(values, Sequence) else (values,)
 
-    def _make_strength(self, name: str) -> Strength:
+    def _make_strength(self, name: str) -> GuidanceStrength:
         values, course = self._list_values(name), getattr(self, f"{name}_course")
         if len(values) > 1:
-            return Strength(values=values)
+            return GuidanceStrength(values=values)
         is_power = course == "power cosine"
-        return Strength(
+        return GuidanceStrength(
             values[0],
             "constant" if is_power else course,
             self.power if is_power else None,

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from frisket.adapters.image.adapter import ImageAdapter as TrainedAdapter
+from frisket.adapters.image.adapter import ImageAdapterModules as TrainedAdapter
 from frisket.adapters.image.attention import KeyValue
 from frisket.adapters.image.layouts import ImageAdapterFile, recognise
 from frisket.adapters.image.numbering import number_layers
@@ -30,11 +30,10 @@ from frisket.families.base import Conditioning, Family
 from frisket.families.experts import first
 from frisket.inference.methods.identity.adapter_layers import list_expert_places
 from frisket.inference.methods.identity.image_attention import (
-    ImageAdapter,
     ImageAttention,
     RowOwners,
 )
-from frisket.inference.methods.identity.rescale import insert_tokens, rescale_tokens
+from frisket.inference.methods.identity.rescale import put_tokens, rescale_tokens
 
 CAPTIONS = {
     "male": "a photo of a man",
@@ -95,7 +94,7 @@ class WordTraining:
         if self.norms is not None:
             pairs = zip(parts, self.norms, strict=True)
             parts = tuple(rescale_tokens(part, norms) for part, norms in pairs)
-        text = insert_tokens(conditioning["text"], torch.cat(parts, dim=-1))
+        text = put_tokens(conditioning["text"], torch.cat(parts, dim=-1))
         return {**conditioning, "text": text}
 
     def to_file(self) -> ImageAdapterFile:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from frisket.attention.base import AttentionLayer
 from frisket.inference.methods.identity.image_attention import ImageAdapter, Projection
-from frisket.inference.methods.identity.rescale import insert_tokens, rescale_tokens
+from frisket.inference.methods.identity.rescale import put_tokens, rescale_tokens
 from frisket.inference.methods.plugin import MethodUnusable
 
 NormSource = Literal["prompt", "names", "none"]
@@ -51,7 +51,7 @@ class FaceWords:
             )
         parts = text.split([tokens.shape[-1] for tokens in self.tokens], dim=-1)
         tokens = [self._scale(index, part, scale) for index, part in enumerate(parts)]
-        return insert_tokens(text, torch.cat(tokens, dim=-1))
+        return put_tokens(text, torch.cat(tokens, dim=-1))
 
     def _scale(self, index: int, text: Tensor, scale: float) -> Float[Tensor, "b t _"]:
         """The tokens of one encoder for each prompt."""
