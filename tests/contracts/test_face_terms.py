@@ -7,7 +7,7 @@ import torch
 from tests.contracts.test_terms import COMPARING, frames, make
 from torch import Tensor
 
-from frisket.losses.base import TERMS, LossTerm, Step
+from frisket.losses.base import NEEDS, TERMS, LossTerm, Step
 from frisket.losses.faces import FaceComparison, FaceMark, FaceTerm
 
 __all__ = ["frames"]

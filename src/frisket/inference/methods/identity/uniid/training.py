@@ -30,6 +30,7 @@ from frisket.families.base import Conditioning, Family
 from frisket.families.experts import first
 from frisket.inference.methods.identity.adapter_layers import list_expert_places
 from frisket.inference.methods.identity.image_attention import (
+    ImageAdapter,
     ImageAttention,
     RowOwners,
 )
