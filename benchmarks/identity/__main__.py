@@ -8,7 +8,7 @@ import torch
 from benchmarks.effects.cells import read_cell
 from benchmarks.effects.tables import put_tables
 from benchmarks.identity import loras, rows
-from benchmarks.identity.tables import BEGIN, END, build
+from benchmarks.identity.tables import BEGIN, END, build, put_sheets
 
 from frisket.media.quiet import quiet
 
@@ -50,6 +50,7 @@ def main() -> None:
     text = build(out, options.seeds)
     sys.stdout.write(text)
     if options.page:
+        text = f"{text}\n{put_sheets(out, options.page)}"
         put_tables(options.page, text, begin=BEGIN, end=END)
     sys.exit(1 if failed else 0)
 

@@ -25,6 +25,7 @@ PEOPLE = HELD_OUT[:3]
 WORD = "sks"
 PICTURES, STEPS, BATCH, RATE, RANK = 12, 200, 4, 1e-3, 8
 EACH = 8  # pictures of a person in a cell
+TERM_PEOPLE, TERM_EACH = PEOPLE[:1], 16
 TERM = {"strength": 0.1, "embedder": "tiny", "region": "subject"}  # of losses.identity
 TERMS = {"off": None, "on": {"identity": TERM}}
 BESIDE = {"lora": 0.0, "both-0.5": 0.5, "both-1": 1.0}  # scale of the adapter beside the LoRA
@@ -116,12 +117,12 @@ def run_beside(bench: Bench, seed: int, name: str) -> Cell:
 
 
 def run_term(bench: Bench, seed: int, name: str) -> Cell:
-    """LoRAs of three people without the identity term (those of `both`) and with it."""
-    asks = list_asks(seed, PEOPLE, EACH)
+    """LoRAs without the identity term (those of `both`) and with it, of TERM_PEOPLE."""
+    asks = list_asks(seed, TERM_PEOPLE, TERM_EACH)
 
     def work() -> tuple[Scores, Pictures]:
         sheets = []
-        for person in PEOPLE:
+        for person in TERM_PEOPLE:
             own = [ask for ask in asks if ask.person == person]
             terms = TERMS[name]
             config = make_config(bench, person, seed, "term" if terms else "lora", terms)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from frisket.adapters.image.layouts import ImageAdapterKind
 from frisket.families.base import Family, Parts
-from frisket.inference.methods.identity.adapter_layers import number_tiny_layers, refuse_places
+from frisket.inference.methods.identity.adapter_layers import refuse_places
 from frisket.inference.methods.identity.attention_maps import (
     ChangedAttention,
     MapChange,
@@ -18,17 +18,17 @@ from frisket.inference.methods.identity.guidance import GuidanceKind, Strength
 from frisket.inference.methods.identity.image_attention import Attend, attend_plainly
 from frisket.inference.methods.identity.reference_method import ReadImageAdapter, read_request
 from frisket.inference.methods.identity.reference_tokens import Combination
+from frisket.inference.methods.identity.unets import has_unet
 from frisket.inference.methods.plugin import MethodRequest, MethodUnusable
 
 KINDS: tuple[ImageAdapterKind, ...] = ("faceid", "faceid-plus", "faceid-plusv2")
-UNET_START = 1  # public files count a UNet's attention layers from its first self-attention, 0
 SharpMaps = Literal["none", "power", "mask"]
 Course = Literal["constant", "linear", "cosine", "cap", "power cosine"]
 
 
 @dataclass(frozen=True, slots=True)
 class FastFaceOptions:
-    """FastFace's own; the numbers are the authors' strong style for four steps.
+    """FastFace's own; the numbers are the authors' strong style for four steps (at a scale of 0.8).
 
     `a` is the identity's strength and `b` the text's: one number, or one a step; both times a
     course of the noise level (`a_course`, `b_course`; "power cosine" takes `power`; `inverse` turns
@@ -145,9 +145,7 @@ class ReadFastFace:
     def build(self, family: Family, parts: Parts) -> FastFace:
         """The method; MethodUnusable where the denoiser's layers are not the file's."""
         face = self.face.build(family, parts)
-        card = family.variants[parts.variant]
-        numbers = number_tiny_layers(family, card.like or parts.variant)
-        attend = self.options.make_attend(unet=min(numbers) == UNET_START)
+        attend = self.options.make_attend(unet=has_unet(family, parts.variant))
         return FastFace(family, face, attend, self.options.list_strengths())
 
 

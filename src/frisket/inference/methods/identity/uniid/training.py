@@ -69,9 +69,9 @@ def draw_drops(
     """
     image_rate, text_rate, joint_rate = rates
     draws = torch.rand(count, generator=generator)
-    either = image_rate + text_rate
-    joint = (draws >= either) & (draws < either + joint_rate)
-    return (draws < image_rate) | joint, ((draws >= image_rate) & (draws < either)) | joint
+    single_rate = image_rate + text_rate
+    joint = (draws >= single_rate) & (draws < single_rate + joint_rate)
+    return (draws < image_rate) | joint, ((draws >= image_rate) & (draws < single_rate)) | joint
 
 
 @dataclass(frozen=True, slots=True)
