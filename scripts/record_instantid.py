@@ -2,13 +2,14 @@
 
     python scripts/record_instantid.py INSTANTID
 
-A folder with instantX-research/InstantID (Apache-2.0; read at 2145b67): its pipeline and its
+A folder with instantX-research/InstantID (Apache-2.0; read at 2145b67): its pipelines and its
 ip_adapter package. They are imported and run on the tiny SDXL of that folder's scene.py, with files
 that Frisket wrote; pictures and tokens are kept, none of the code.
 """
 
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -24,11 +25,8 @@ from tests.inference.plugins.instantid import scene  # noqa: E402
 TO = ROOT / "tests/inference/plugins/instantid/peer.safetensors"
 
 
-def build_pipeline(checkout: Path, folder: Path):
-    """Theirs, over our tiny parts, with its files loaded by its own code."""
-    sys.modules["diffusers.pipelines.controlnet.multicontrolnet"] = multicontrolnet
-    sys.path.insert(0, str(checkout))
-    import pipeline_stable_diffusion_xl_instantid as theirs  # noqa: PLC0415
+def build_pipeline(theirs, folder: Path):
+    """A module's, over our tiny parts, with its files loaded by its own code."""
     from ip_adapter.resampler import Resampler  # noqa: PLC0415
 
     parts, family = scene.build_parts(), scene.load_family()
@@ -46,10 +44,10 @@ def build_pipeline(checkout: Path, folder: Path):
     resampler.load_state_dict(torch.load(adapter, weights_only=True)["image_proj"])
     pipeline.image_proj_model, pipeline.image_proj_model_in_features = resampler.eval(), scene.FACE
     pipeline.set_ip_adapter(adapter, 16, 1.0)
-    return theirs, pipeline
+    return pipeline
 
 
-def call_pipeline(theirs, pipeline, strengths):
+def call_pipeline(theirs, pipeline, strengths, **options):
     """One picture, thinned out."""
     attention, net, start, end = strengths
     prompts = scene.draw_prompts()
@@ -65,7 +63,7 @@ def call_pipeline(theirs, pipeline, strengths):
         height=scene.HEIGHT, width=scene.WIDTH, num_inference_steps=scene.STEPS,
         guidance_scale=scene.GUIDANCE, controlnet_conditioning_scale=net,
         control_guidance_start=start, control_guidance_end=end,
-        generator=[torch.Generator().manual_seed(scene.SEED)], output_type="pt",
+        generator=[torch.Generator().manual_seed(scene.SEED)], output_type="pt", **options,
     )  # fmt: skip
     return scene.thin_out(output.images[0])
 
@@ -74,11 +72,23 @@ def call_pipeline(theirs, pipeline, strengths):
 def main(checkout: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = scene.save_modules(Path(scratch) / "instantid")
-        theirs, pipeline = build_pipeline(checkout, folder)
+        sys.modules["diffusers.pipelines.controlnet.multicontrolnet"] = multicontrolnet
+        sys.path.insert(0, str(checkout))
+        theirs = import_module("pipeline_stable_diffusion_xl_instantid")
+        pipeline = build_pipeline(theirs, folder)
         outputs = {
             name: call_pipeline(theirs, pipeline, strengths)
             for name, strengths in scene.RUNS.items()
         }
+        full = import_module("pipeline_stable_diffusion_xl_instantid_full")
+        mask = scene.lay_mask()[0, 0].mul(255).to(torch.uint8)
+        mask = mask.repeat_interleave(8, 0).repeat_interleave(8, 1)[..., None].expand(-1, -1, 3)
+        outputs["masked"] = call_pipeline(
+            full,
+            build_pipeline(full, folder),
+            scene.RUNS["both"],
+            control_mask=theirs.PIL.Image.fromarray(mask.numpy()),
+        )
         face = scene.draw_face().raw[None, None]
         outputs["tokens"] = pipeline.image_proj_model(face)
         outputs["negative"] = pipeline.image_proj_model(torch.zeros_like(face))

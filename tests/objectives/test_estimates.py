@@ -26,7 +26,7 @@ def draw(seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
 def test_the_true_target_gives_back_the_clean_latents(objective: Objective) -> None:
-    clean, noise, t = draw(0), draw(1), torch.tensor([0.001, 0.2, 0.6, 1.0])
+    clean, noise, t = draw(0), draw(1), torch.tensor([1e-5, 0.2, 0.6, 1.0])
     noisy, target = objective.corrupt(clean, noise, t)
     estimate = estimate_clean(objective, noisy, target, t)
     torch.testing.assert_close(estimate, clean, rtol=1e-4, atol=2e-5)

@@ -41,7 +41,7 @@ def add(app: typer.Typer, bar: Bar) -> None:
             list(request.strengths),
             base=request.base,
             train=config.model.train,
-            needed=not config.identity,
+            optional=bool(config.identity),
         )
         with bar() as progress:
             samples = run(
@@ -81,28 +81,28 @@ def choose_adapters(
     *,
     base: bool,
     train: str = "lora",
-    needed: bool = True,
+    optional: bool = False,
 ) -> list[tuple[Path, float]]:
     """LoRA files with their strengths: those asked for, else the one the config trained.
 
     A run that trained all weights has a model in its place; of a folder that was used for both
-    kinds, the one that `train` (`model.train`) says. Where none is `needed` and none was trained,
-    that is said and none is taken.
+    kinds, the one that `train` (`model.train`) says. Where one is `optional` and none was
+    trained, that is said and none is taken.
     """
     if base and (loras or strengths):
         raise typer.BadParameter("--base samples without a LoRA; leave out --lora and --strength")
     if base:
         return []
-    loras = loras or _list_trained(output, train, needed=needed)
+    loras = loras or _list_trained(output, train, optional=optional)
     if len(strengths) > len(loras):
         raise typer.BadParameter(f"{len(strengths)} --strength for {len(loras)} --lora")
     return list(zip(loras, strengths + [1.0] * (len(loras) - len(strengths)), strict=True))
 
 
-def _list_trained(output: Path, train: str, *, needed: bool) -> list[Path]:
-    """The LoRA of a run folder, or its model; BadParameter where one is needed and none is there.
+def _list_trained(output: Path, train: str, *, optional: bool) -> list[Path]:
+    """The LoRA of a run folder, or its model; BadParameter where it has neither.
 
-    Where none is needed, it is said that there is none.
+    Where one is optional, it is said that there is none.
     """
     from frisket.runs.sampling.whole_models import find_model
 
@@ -112,7 +112,7 @@ def _list_trained(output: Path, train: str, *, needed: bool) -> list[Path]:
         return [model]
     if has_lora:
         return [lora]
-    if needed:
+    if not optional:
         raise typer.BadParameter(f"{lora} is not there yet: train first, or give --lora or --base")
     typer.echo(f"{lora} is not there: the methods act on the base model", err=True)
     return []

@@ -19,13 +19,13 @@ def methods(
     ] = None,
 ) -> None:
     """List methods that keep a face, person or thing: models, files, licences, options."""
-    from frisket.recipes.methods.survey import survey_methods
+    from frisket.recipes.methods.overview import list_methods
     from frisket.recipes.methods.tables import write_listing, write_page
 
-    survey = survey_methods(family)
+    overview = list_methods(family)
     if reference is not None:
-        write_text(reference, write_page(survey))
+        write_text(reference, write_page(overview))
     elif as_json:
-        typer.echo(json.dumps(survey.write_tree(), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(overview.write_tree(), indent=1, ensure_ascii=False))
     else:
-        typer.echo(write_listing(survey))
+        typer.echo(write_listing(overview))

@@ -61,7 +61,7 @@ class Model(Section):
     """Which experts of a two-expert model (Wan 2.2 A14B) are trained: high noise, low noise."""
     train: Literal["lora", "image_adapter", "all"] = "lora"
     """What is trained: a LoRA on the frozen base, an [image_adapter] on it, or `all` weights of the
-    denoiser (docs/train-all-weights)."""
+    denoiser (docs/train-image-adapter, docs/train-all-weights)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the frozen base; the adapter trains in float32, and so do all weights
     (`train = "all"`)."""

@@ -28,17 +28,17 @@ class FaceEdges(Protocol):
 
     @property
     def top(self) -> float:
-        """From its top."""
+        """Of its upper edge, from the picture's top."""
         ...
 
     @property
     def right(self) -> float:
-        """Past `left`."""
+        """Of its right edge, from the left of the picture."""
         ...
 
     @property
     def bottom(self) -> float:
-        """Past `top`."""
+        """Of its lower edge, from the picture's top."""
         ...
 
 
@@ -48,7 +48,7 @@ class FaceCandidate(Protocol):
 
     @property
     def box(self) -> FaceEdges:
-        """Where it is."""
+        """The rectangle around it, in pixels of the picture."""
         ...
 
     @property

@@ -5,7 +5,7 @@ import torch
 from frisket.objectives.base import Objective
 from frisket.shapes import Latents, PerSample
 
-LEAST = 1e-4  # below it a prediction says nothing about the clean latents
+MOST = 1e4  # times that an error of the prediction may grow: beyond, it says nothing of x_0
 
 
 def estimate_clean(
@@ -25,9 +25,10 @@ def estimate_clean(
     signal, of_signal = objective.corrupt(ones, zeros, t)
     sigma, of_noise = objective.corrupt(zeros, ones, t)
     divisor = signal * of_noise - sigma * of_signal
-    if bool((divisor.abs() < LEAST).any()):
+    by_noisy, by_prediction = of_noise / divisor, sigma / divisor
+    if not bool(((by_noisy.abs() < MOST) & (by_prediction.abs() < MOST)).all()):
         raise ValueError(
             f"at the noise levels {t.tolist()} what {type(objective).__name__} predicts says"
             " nothing about the picture; look at lower ones"
         )
-    return (of_noise * noisy.float() - sigma * prediction.float()) / divisor
+    return by_noisy * noisy.float() - by_prediction * prediction.float()

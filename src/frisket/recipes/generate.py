@@ -23,22 +23,18 @@ from frisket.families.base import FAMILIES, Family, Parts, Source
 from frisket.inference.generate import Picture, sample
 from frisket.inference.grids import grid, save
 from frisket.inference.methods.base import Method
-from frisket.inference.methods.freefuse.method import FreeFuse
-from frisket.inference.sample_specs import SampleSpec, check
-from frisket.runs.methods.focusing import focus_words, locate_focus, read_focus
-from frisket.runs.methods.fusing import FusePlan, plan_fusion, save_masks
+from frisket.inference.sample_specs import check
 from frisket.runs.methods.identity.plan import MethodPlan, plan_methods
 from frisket.runs.methods.identity.resemblance import measure_resemblance
-from frisket.runs.methods.regional import LoraPlace, read_places
+from frisket.runs.methods.regional import LoraPlace
 from frisket.runs.prepare import source_of
+from frisket.runs.sampling.lora_plan import LoraPlan, plan_loras
 from frisket.runs.sampling.prompt_file import PromptLine, read_prompts
 from frisket.runs.sampling.sampler import (
-    check_loras,
     embed_prompts,
     files_of,
     load_sampler,
     plan_of,
-    tell_reading,
 )
 from frisket.runs.sampling.samples import build_specs, slug
 from frisket.runs.sampling.versions import SampledVersion, list_versions
@@ -109,37 +105,28 @@ def generate(
     variant = family.variants[source.variant]
     shots = build_specs(variant, lines, seeds, settings)
     check(family, source.variant, shots)
-    check_loras(family, source.variant, lora)
-    fusion = plan_fusion(fuse, family, source, lora, shots, masks)
-    words, positions = _find_focus(family, source, () if fusion else lora, shots)
-    tell_reading(variant, source, lora)
-    places = read_places(masks, lora, shots, variant.grid, confine_all=fusion is not None)
-    focus = [word for word in words if word]
-    plan = plan_methods(config.identity, family, source, shots, fuse=fuse.method, focus=focus)
+    loras = plan_loras(family, source, lora, shots, fuse=fuse, masks=masks)
+    plan = plan_methods(config.identity, family, source, shots, fuse=fuse.method, focus=loras.focus)
     embeddings = embed_prompts(family, source, shots)
     factors: list[Factors] = []
-    keep = factors if fusion or positions else None
-    parts = load_sampler(family, source, plan_of(config), lora, places, keep=keep)
-    fused = fusion.build(family, parts, factors) if fusion else None
-    fused = focus_words(words, factors, positions) if positions else fused
-    methods = plan.build(family, parts)
+    keep = factors if loras.is_routed else None
+    parts = load_sampler(family, source, plan_of(config), lora, loras.places, keep=keep)
+    fused, methods = loras.build(family, parts, factors), plan.build(family, parts)
     versions = list_versions(plan.labels, lora=bool(lora), without=without)
     folder = out if isinstance(out, Path) else out()
     folder.mkdir(parents=True, exist_ok=True)
     device, tile = torch.device(source.device), config.memory.tile_vae
     draw = partial(sample, family, parts, embeddings, shots, batch=batch, device=device, tile=tile)
     samples: dict[tuple[int, str], SavedSample] = {}
-    for version in versions:
-        method = version.choose_method(fused, methods)
-        for index, picture in _draw_version(draw, version, parts, method):
-            path = folder / _name_file(index, picture, version, len(versions))
-            saved_path = save(picture.frames, path, variant.fps)
-            samples[index, version.name] = SavedSample(picture, saved_path, version)
-            if version.lora:
-                _save_fused_masks(fused, fusion, picture, path, variant.fps)
-            progress("sampling", len(samples), len(shots) * len(versions))
+    for version, index, picture in _draw_versions(draw, versions, parts, fused, methods):
+        path = folder / _name_file(index, picture, version, len(versions))
+        saved_path = save(picture.frames, path, variant.fps)
+        samples[index, version.name] = SavedSample(picture, saved_path, version)
+        if version.lora:
+            loras.save_masks(fused, picture, path, variant.fps)
+        progress("sampling", len(samples), len(shots) * len(versions))
     ordered = [samples[index, version.name] for index in range(len(shots)) for version in versions]
-    record = describe(family, source, lora, ordered, places, fusion, plan)
+    record = describe(family, source, loras, ordered, plan)
     clips = [saved_sample.picture.frames for saved_sample in ordered]
     likeness = measure_resemblance(plan if without else NO_METHODS, clips)
     record |= {"likeness": likeness.records} if likeness.records else {}
@@ -149,14 +136,6 @@ def generate(
         save(sheet, folder / "grid", variant.fps),
         write_record(record, folder / "generate.json"),
     )
-
-
-def _save_fused_masks(
-    method: Method | None, fusion: FusePlan | None, picture: Picture, path: Path, fps: float
-) -> None:
-    """Write the masks that FreeFuse found, beside the sample they were found for."""
-    if fusion is not None and isinstance(method, FreeFuse):
-        save_masks(method.masks[picture.spec], fusion.names, picture.spec, path, fps)
 
 
 def _lay_grid(
@@ -169,18 +148,6 @@ def _lay_grid(
     ]
     pictures = [saved_sample.picture for saved_sample in samples]
     return grid(pictures, seeds * versions, labels=labels)
-
-
-def _find_focus(
-    family: Family,
-    source: Source,
-    lora: Sequence[tuple[Path, float]],
-    shots: Sequence[SampleSpec],
-) -> tuple[list[str], Mapping[str, Sequence[Sequence[int]]]]:
-    """The rare word that each LoRA was trained on ("" for none), and where they are by prompt."""
-    words = [read_focus(path) for path, _ in lora]
-    focus = [word for word in words if word]
-    return words, locate_focus(family, source, focus, shots) if focus else {}
 
 
 def _list_lines(
@@ -198,16 +165,20 @@ def _list_lines(
     return lines
 
 
-def _draw_version(
+def _draw_versions(
     draw: Callable[..., Iterable[Picture]],
-    version: SampledVersion,
+    versions: Sequence[SampledVersion],
     parts: Parts,
-    method: Method | None,
-) -> Iterator[tuple[int, Picture]]:
-    """Every sample of one version by its number."""
+    fused: Method | None,
+    methods: Mapping[str, Method],
+) -> Iterator[tuple[SampledVersion, int, Picture]]:
+    """Every sample by its version and number, one version after the other."""
     assert parts.denoiser is not None
-    with nullcontext() if version.lora else frozen(parts.denoiser):
-        yield from enumerate(draw(method=method))
+    for version in versions:
+        method = version.choose_method(fused, methods)
+        with nullcontext() if version.lora else frozen(parts.denoiser):
+            for index, picture in enumerate(draw(method=method)):
+                yield version, index, picture
 
 
 def _name_file(index: int, picture: Picture, version: SampledVersion, versions: int) -> str:
@@ -234,14 +205,12 @@ class SavedSample:
 def describe(
     family: Family,
     source: Source,
-    lora: Sequence[tuple[Path, float]],
+    loras: LoraPlan,
     samples: Sequence[SavedSample],
-    places: Sequence[LoraPlace | None] = (),
-    fusion: FusePlan | None = None,
     plan: MethodPlan = NO_METHODS,
 ) -> dict[str, Any]:
     """What `generate.json` says: enough to make the same pictures again."""
-    fused = {} if fusion is None else {"fuse": fusion.describe()}
+    fused = {} if loras.fusion is None else {"fuse": loras.fusion.describe()}
     methods = {"methods": plan.describe()} if plan.planned else {}
     return (
         fused
@@ -262,7 +231,7 @@ def describe(
                     "sha256": digest(file),
                     **_name_mask(place),
                 }
-                for (path, strength), place in zip_longest(lora, places)
+                for (path, strength), place in zip_longest(loras.files, loras.places)
                 for file in files_of(path)
             ],
             "pictures": [

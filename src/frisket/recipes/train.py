@@ -192,7 +192,10 @@ def _prepare_references(
     """What an image adapter is shown of the clips, cached; None where none is trained."""
     if not trains_image_adapter(config):
         return None
-    return team.first(lambda: prepare_references(config, prepared, progress=progress))
+    references: ReferenceSet = team.first(
+        lambda: prepare_references(config, prepared, progress=progress)
+    )
+    return references
 
 
 def _prepare(

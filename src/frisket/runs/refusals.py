@@ -16,6 +16,7 @@ from frisket.runs.faces.asking import check_faces
 from frisket.runs.image_adapters.setup import check_image_adapter
 from frisket.runs.methods.token_routing import check_routing
 from frisket.runs.prepare import check_device
+from frisket.runs.sampling.preview_faces import check_preview_faces
 from frisket.training import optim, optim_probe
 from frisket.training.memory import plan as memory_plan
 from frisket.training.memory.offload import check_depth
@@ -108,6 +109,10 @@ def _trackers(config: Config) -> None:
     check_trackers(config.run.trackers)
 
 
+def _check_preview_faces(config: Config) -> None:
+    check_preview_faces(config.preview.identity)
+
+
 CHECKS: tuple[ConfigCheck, ...] = (
     check_device,
     _terms,
@@ -121,4 +126,5 @@ CHECKS: tuple[ConfigCheck, ...] = (
     check_image_adapter,
     _optimizer,
     _trackers,
+    _check_preview_faces,
 )

@@ -14,10 +14,8 @@ from frisket.objectives.base import Objective
 from frisket.objectives.estimates import estimate_clean
 from frisket.shapes import Latents, PerSample
 
-VISIBLE_SHARE, DISTANCE = (
-    "faces/shown",
-    "faces/distance",
-)  # share of samples with a face; mean over faces
+VISIBLE_SHARE = "faces/shown"  # of the samples, those that show a face
+DISTANCE = "faces/distance"  # the mean over the faces that were compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +63,5 @@ def sum_faces(faces: FaceComparison, device: torch.device) -> tuple[dict[str, Te
     clip_count = torch.tensor(float(sum(map(bool, faces.marks))), device=device)
     distances = [distance.to(device).float() for distance in faces.distances]
     total = torch.stack(distances).sum() if distances else torch.zeros((), device=device)
-    return {VISIBLE_SHARE: clip_count, DISTANCE: total}, torch.tensor(
-        float(len(distances)), device=device
-    )
+    count = torch.tensor(float(len(distances)), device=device)
+    return {VISIBLE_SHARE: clip_count, DISTANCE: total}, count

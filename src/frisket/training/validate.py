@@ -103,23 +103,21 @@ class Validator:
 
     def _compare_faces(self, result: _LevelResult, add: Callable[[str, float], None]) -> None:
         """Add the distance of every face that a term looks at, in the VAE's own precision."""
-        batch, watch = result.batch, self.faces
+        batch, prediction, watch = result.batch, result.prediction, self.faces
         if watch is None or not any(batch.faces):
             return
         ones = torch.ones_like(batch.coverage[:, :1])
         clean = batch.conditioning.get(CLEAN_MASK)
         for name, term in self.comparing.items():
-            with torch.autocast(result.prediction.device.type, enabled=False):
+            with torch.autocast(prediction.device.type, enabled=False):
                 step = Step(
-                    prediction=result.prediction,
+                    prediction=prediction,
                     target=result.target,
                     t=result.t,
                     weights=ones,
                     coverage=batch.coverage,
                     predicted=None if clean is None else 1 - clean.float(),
-                    **watch.describe(
-                        self.objective, batch, result.noisy, result.prediction, result.t
-                    ),
+                    **watch.describe(self.objective, batch, result.noisy, prediction, result.t),
                 )
                 term(step)
             assert step.faces is not None

@@ -134,6 +134,8 @@ SPOILED: list[tuple[Callable[[Path], Any], type[Exception], str]] = [
     ),
     (_edit_config(_class_name="UNet2DConditionModel"), AdapterMismatch, "UNet2DConditionModel"),
     (_edit_config(down_block_types=["DownBlock2D"]), AdapterMismatch, "makes no ControlNet"),
+    (_edit_config(layers_per_block=10**6), AdapterMismatch, "more layers than there are tensors"),
+    (_edit_config(act_fn=0), AdapterMismatch, "makes no ControlNet"),
     (_edit_config(cross_attention_dim=48), AdapterMismatch, "by its config.json it would be"),
     (
         _edit_weights(lambda tensors: tensors.pop("conv_in.bias")),

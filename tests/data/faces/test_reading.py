@@ -50,7 +50,7 @@ class Reader:
         pass
 
 
-def make(folder: Path, reader: Reader | None, *, flip: bool = False, resolution: int = 64):  # type: ignore[no-untyped-def]
+def make(folder: Path, reader: Reader | None, *, flip: bool = False, resolution: int = 64):
     cache = Cache(folder / "cache")
     clipset = Clipset(
         clips=folder / "clips",

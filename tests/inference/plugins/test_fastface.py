@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.inference.freefuse.test_families import count_hooks
 from tests.inference.plugins import scene
 from torch import Tensor
@@ -18,6 +20,7 @@ from frisket.families.models.wan import family as wan_family
 from frisket.inference.methods.base import Method
 from frisket.inference.methods.identity.decoupled import read_call
 from frisket.inference.methods.identity.fastface.reading import FastFaceOptions
+from frisket.inference.methods.identity.guidance import differ_from_plain, guide_decoupled
 from frisket.inference.methods.plugin import METHODS, MethodUnusable
 from frisket.inference.sample_specs import SampleSpec
 
@@ -74,16 +77,14 @@ def test_one_strength_for_both_is_plain_guidance_on_every_family(
     spec = scene.make_spec(family, variant, guidance=3.0)
     plain = sample(scenery, spec, scene.build_method("faceid", family, parts, path))
     hooks, bare = count_hooks(parts.denoiser), sample(scenery, spec)  # type: ignore[arg-type]
-    assert torch.equal(
-        sample(scenery, spec, build(scenery, {}, a=(3.0,), b=(3.0,), **PLAIN)), plain
-    )
+    assert torch.equal(sample(scenery, spec, build(scenery, {}, a=3.0, b=(3.0,), **PLAIN)), plain)
     # Another number than the pipeline's has its own effect, and the pipeline's has none.
     other = scene.make_spec(family, variant, guidance=2.0)
     by_two = sample(scenery, other, scene.build_method("faceid", family, parts, path))
-    two = build(scenery, {}, a=(2.0,), b=(2.0,), **PLAIN)
+    two = build(scenery, {}, a=2.0, b=2.0, **PLAIN)
     torch.testing.assert_close(sample(scenery, spec, two), by_two, rtol=0, atol=3e-6)
     apart = [
-        sample(scenery, spec, build(scenery, {}, guidance=kind, a=(1.0,), b=(4.0,), maps=maps))
+        sample(scenery, spec, build(scenery, {}, guidance=kind, a=1.0, b=4.0, maps=maps))
         for kind, maps in (("identity", "power"), ("text", "mask"), ("apart", "none"))
     ]
     assert all(torch.isfinite(clip).all() for clip in apart)
@@ -100,7 +101,7 @@ def test_two_experts_have_a_strength_of_the_pipelines_each(
     scenery = build_scene(tmp_path, "wan", variant)
     family, parts, path = scenery
     spec = scene.make_spec(family, variant, steps=3, guidance=4.0)
-    guided = sample(scenery, spec, build(scenery, {}, a=(4.0,), b=(4.0,), **PLAIN))
+    guided = sample(scenery, spec, build(scenery, {}, a=4.0, b=4.0, **PLAIN))
     plain = scene.build_method("faceid", family, parts, path)
     unlike = sample(scenery, spec, plain)
     monkeypatch.setitem(wan_family.LOW_GUIDANCE, variant, 1.0)
@@ -138,6 +139,26 @@ def test_without_scale_or_mask_it_is_the_base_and_outside_a_strict_mask_too(unet
     assert not torch.equal(strict_side[..., columns:], bare_side[..., columns:])
 
 
+WEIGHTS = st.floats(-4, 8, allow_nan=False)
+
+
+@given(WEIGHTS, WEIGHTS, st.floats(1.5, 9), st.sampled_from(["identity", "text"]))
+def test_what_is_added_to_plain_guidance_is_the_rest_of_it(
+    first: float, second: float, strength: float, kind: Any
+) -> None:
+    negative, middle, full = (scene.draw(f"side {n}", (2, 3, 4)).double() for n in range(3))
+    weights = {"first": first, "second": second}
+    guided = guide_decoupled(negative, middle, full, **weights, kind=kind)
+    more = differ_from_plain(negative, middle, full, **weights, strength=strength)
+    plain = negative + strength * (full - negative)
+    torch.testing.assert_close(plain + more, guided, rtol=1e-9, atol=1e-9)
+    # What the pipeline makes of the negative side that it is given.
+    solved = negative + more / (1 - strength)
+    torch.testing.assert_close(solved + strength * (full - solved), guided, rtol=1e-9, atol=1e-9)
+    if first == second == strength:
+        assert torch.equal(solved, negative)
+
+
 @dataclass
 class Nested:
     """One method around another."""
@@ -167,7 +188,7 @@ def test_beside_a_strict_person_it_is_what_plain_guidance_is(
     strict = {**person, "masks": {size: left}, "strict": True}
     other = scene.build_method("faceid", family, parts, path, **strict)  # type: ignore[arg-type]
     plain = scene.build_method("faceid", family, parts, path)
-    guided = build(scenery, {}, a=(3.0,), b=(3.0,), **PLAIN)
+    guided = build(scenery, {}, a=3.0, b=(3.0,), **PLAIN)
     both = sample(scenery, spec, Nested([other, guided]))
     assert torch.equal(both, sample(scenery, spec, Nested([other, plain])))
     assert not torch.equal(both, sample(scenery, spec, plain))

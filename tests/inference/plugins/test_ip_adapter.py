@@ -17,8 +17,11 @@ from frisket.adapters.image.files import read_image_adapter
 from frisket.inference.methods.identity.reference_tokens import align_frame
 
 SCALE = 0.7
-UNETS = [("stable_diffusion", "sd15"), ("stable_diffusion", "sdxl")]
-KINDS = ["base", "plus", "full", *scene.FACES]
+SD = "stable_diffusion"
+QUICK = [(SD, "sd15", "plus"), (SD, "sd15", "faceid-plusv2"), (SD, "sdxl", "base")]
+ALL = [(SD, model, kind) for model in ("sd15", "sdxl") for kind in ("base", "plus", "full")]
+ALL += [(SD, model, kind) for model in ("sd15", "sdxl") for kind in scene.FACES]
+SLOW = [pytest.param(*case, marks=pytest.mark.slow) for case in ALL if case not in QUICK]
 
 
 class Sampled(Exception):
@@ -72,8 +75,7 @@ def load_unet(path: Path) -> Callable[[Any], dict[str, Any]]:
     return load
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("name", "variant"), UNETS)
+@pytest.mark.parametrize(("name", "variant", "kind"), [*QUICK, *SLOW])
 @torch.no_grad()
 def test_a_unet_samples_what_diffusers_own_adapter_samples(
     tmp_path: Path, name: str, variant: str, kind: Any

@@ -73,7 +73,7 @@ def unet(tmp_path_factory: pytest.TempPathFactory) -> Scene:
         scene.load_family("stable_diffusion"),
         scene.build_parts("stable_diffusion", "sd15"),
     )
-    spec = scene.make_spec(family, "sd15")
+    spec = scene.make_spec(family, "sd15", steps=1)
     (bare,) = scene.draw_clips(family, parts, [spec])
     return Scene(family, parts, spec, tmp_path_factory.mktemp("files"), bare)
 
@@ -93,7 +93,7 @@ def record_first(module: Any) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-@pytest.mark.parametrize("kind", ["plus", "faceid"])
+@pytest.mark.parametrize("kind", ["faceid", pytest.param("plus", marks=pytest.mark.slow)])
 def test_nothing_is_the_bare_model_and_a_method_leaves_no_trace(unet: Scene, kind: str) -> None:
     denoiser: Any = unet.parts.denoiser
     hooks = count_hooks(denoiser)
@@ -182,8 +182,7 @@ def test_two_people_with_masks_of_their_own_are_strictly_apart(unet: Scene) -> N
 
 
 def test_samples_of_a_batch_are_apart(unet: Scene) -> None:
-    specs = [scene.make_spec(unet.family, "sd15"), scene.make_spec(unet.family, "sd15")]
-    specs[1] = replace(specs[1], seed=9)
+    specs = [unet.spec, replace(unet.spec, seed=9)]
     method = unet.build("faceid", masks=unet.lay_mask(0.3, 1))
     both = scene.draw_clips(unet.family, unet.parts, specs, method)
     for spec, clip in zip(specs, both, strict=True):
@@ -277,7 +276,7 @@ def test_in_half_precision_it_does_the_same_and_nothing_is_nothing(
                 else scene.build_method(plugin, family, parts, file, encoder=encoder, scale=scale)
             )
             with record_first(denoiser) as outputs:
-                scene.draw_clips(family, parts, [spec], method)  # type: ignore[arg-type]
+                scene.draw_clips(family, parts, [spec], method)
             predictions.append(outputs[0].double())
         assert torch.equal(predictions[0], predictions[1])
         changes.append(predictions[2] - predictions[0])

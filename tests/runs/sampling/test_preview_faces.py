@@ -18,6 +18,7 @@ from frisket.inference.generate import Picture
 from frisket.inference.sample_specs import SampleSpec
 from frisket.recipes.train import train
 from frisket.runs import quickstart_data
+from frisket.runs.refusals import refusals
 from frisket.runs.sampling.preview_faces import open_preview_faces
 
 
@@ -47,7 +48,7 @@ def test_people_are_told_apart_on_a_grid(models, tmp_path):
         "bob": write_faces(tmp_path / "bob", 240) / "0.png",
     }
     preview_faces = open_preview_faces(
-        PreviewIdentity(embedder="sface", source=str(models), faces=faces)
+        PreviewIdentity(embedder="sface", source=models, faces=faces)
     )
     shot = SampleSpec("", 0, 64, 64, 1, 1, 1.0)
     empty = torch.zeros(64, 64, 3, dtype=torch.uint8)
@@ -99,15 +100,26 @@ def test_what_is_missing_is_named(models, tmp_path):
     empty = write_faces(tmp_path / "empty")
 
     def ask(place, source=models):
-        return PreviewIdentity(embedder="sface", source=str(source), faces={"ada": place})
+        return PreviewIdentity(embedder="sface", source=source, faces={"ada": place})
 
     with pytest.raises(ConfigError, match=r"faces\.ada: .*empty holds no picture"):
         open_preview_faces(ask(empty))
     with pytest.raises(ConfigError, match=r"faces\.ada: .*nowhere does not exist"):
         open_preview_faces(ask(tmp_path / "nowhere"))
     faces = write_faces(tmp_path / "ada", 60)
+    with pytest.raises(ConfigError, match=r"identity\.source: .*nowhere does not exist"):
+        open_preview_faces(ask(faces, tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match=r"identity: no faces plugin .*mean 'sface'"):
+        open_preview_faces(PreviewIdentity(embedder="sfac", faces={"ada": faces}))
+    with pytest.raises(ConfigError, match=r"no faces plugin .*mean 'yunet'"):
+        open_preview_faces(PreviewIdentity(embedder="sface", detector="yunt", faces={"ada": faces}))
     with pytest.raises(FaceModelNotFound, match="empty holds none of face_detection_yunet"):
         open_preview_faces(ask(faces, empty))
+    tree = {"preview": {"identity": {"embedder": "sface", "faces": {"ada": empty}}}}
+    (refusal,) = [
+        error for error in refusals(Config.model_validate(tree)) if "preview" in str(error)
+    ]
+    assert "empty holds no picture" in str(refusal)
     Image.new("RGB", (64, 64)).save(faces / "9.png")
     with pytest.raises(FaceNotUsable, match=r"9\.png shows no face"):
         open_preview_faces(ask(faces))

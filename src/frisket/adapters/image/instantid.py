@@ -41,6 +41,12 @@ ALIKE = (
     "addition_time_embed_dim",
     "projection_class_embeddings_input_dim",
 )
+# How deep a configuration may make a net, and what diffusers raises for one that makes no sense.
+DEPTHS = ("layers_per_block", "transformer_layers_per_block")
+BROKEN = (
+    *(TypeError, ValueError, LookupError, RuntimeError),
+    *(AttributeError, ArithmeticError, AssertionError),
+)
 
 
 class InstantIdModules(nn.Module):
@@ -159,15 +165,25 @@ def read_identity_net(folder: Path) -> ControlNetModel:
             raise FileNotFoundError(report_missing(folder / name))
     config = _read_config(folder / CONFIG)
     shapes, _ = files.header(folder / WEIGHTS)
-    with torch.device("meta"):
-        try:
-            blank = ControlNetModel.from_config(config)
-        except (TypeError, ValueError, KeyError, RuntimeError) as error:
-            raise AdapterMismatch(f"{folder / CONFIG} makes no ControlNet: {error}") from error
+    blank = _build_blank(folder / CONFIG, config, len(shapes))
     _compare_shapes(folder / WEIGHTS, blank.state_dict(), shapes)
     tensors, _ = files.tensors(folder / WEIGHTS)
     blank.load_state_dict(tensors, assign=True)
-    net: ControlNetModel = blank.requires_grad_(False).eval()
+    return blank.requires_grad_(False).eval()
+
+
+def _build_blank(path: Path, config: Mapping[str, Any], tensors: int) -> ControlNetModel:
+    """A ControlNet without memory; AdapterMismatch where a stranger's configuration makes none."""
+    for name in DEPTHS:
+        depths = config.get(name, 1)
+        depths = depths if isinstance(depths, list) else [depths]
+        if any(isinstance(depth, int) and depth > tensors for depth in depths):
+            raise AdapterMismatch(f"{path}: {name} is {depths}, more layers than there are tensors")
+    try:
+        with torch.device("meta"):
+            net: ControlNetModel = ControlNetModel.from_config(dict(config))
+    except BROKEN as error:
+        raise AdapterMismatch(f"{path} makes no ControlNet: {error}") from error
     return net
 
 

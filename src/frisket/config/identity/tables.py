@@ -7,8 +7,6 @@ from pydantic import Field
 
 from frisket.config.data import Section
 
-Strength = Annotated[float, Field(ge=0)]
-
 
 class Identity(Section):
     """A method of `frisket methods` while sampling: one person or thing (docs/identity)."""
@@ -36,7 +34,7 @@ class Identity(Section):
     """What finds faces (`frisket methods` lists them); empty: what goes with the embedder."""
     detector_source: Path | None = None
     """Its file or folder; empty: beside the embedder's."""
-    scale: Strength = 1.0
+    scale: Annotated[float, Field(ge=0)] = 1.0
     """How strongly it acts; 0 is the base model."""
     mask: Path | None = None
     """Where it acts (white), a picture or as many frames as are sampled; empty is everywhere."""

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from frisket.config.command_options import option
 from frisket.config.data import Section
 from frisket.config.error_messages import explain
-from frisket.config.provenance import ConfigError, Origin
+from frisket.config.provenance import ConfigError, Key, Origin
 from frisket.config.tree import Config
 from frisket.disk.untrusted import BadText, cut, parse_toml
 from frisket.media.paths import expand_home
@@ -117,7 +117,7 @@ def lay_methods(typed: MethodOptions, config: Config, origin: Origin) -> tuple[C
     tables = pair_methods(typed)
     if not tables:
         return config, origin
-    texts = {
+    texts: dict[Key, str] = {
         ("identity", number): f"--method {table['method']}" for number, table in enumerate(tables)
     }
     typed_origin = replace(origin, options={**origin.options, **texts})

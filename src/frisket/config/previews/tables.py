@@ -17,12 +17,12 @@ class PreviewIdentity(Section):
     embedder: str = ""
     """What people are told apart by: sface (free for any use), onnx (InsightFace's packs,
     non-commercial), iresnet, or tiny (drawn people). Empty looks for nobody."""
-    source: str = ""
+    source: Path | None = None
     """The embedder's file or folder."""
     detector: str = ""
     """What faces are found by: yunet, scrfd or drawn; empty takes the one that goes with the
     embedder."""
-    detector_source: str = ""
+    detector_source: Path | None = None
     """The detector's file or folder; empty takes the embedder's."""
 
     @model_validator(mode="after")

@@ -111,8 +111,7 @@ class FaceEntries:
     def stop_if_none(self, keys: Sequence[str | None], source: str) -> None:
         """NoFaces where not one of the clips has a face; `source` names the data sets."""
         read_keys = [key for key in keys if key is not None]
-        cache = self.entries.cache
-        counts = [len(cache.load("faces", key).tensors["frames"]) for key in read_keys]
+        counts = [self._count(key) for key in read_keys]
         if any(counts):
             log.info("identity: %d of %d clips show the face", sum(map(bool, counts)), len(keys))
             return
@@ -127,6 +126,15 @@ class FaceEntries:
             f"losses.identity has nothing to compare in {source}: {reason}. Write key points"
             " (docs/identity-loss), name a detector, or take the term out"
         )
+
+    def _count(self, key: str) -> int:
+        """How many faces an entry holds: as remembered, or as it says itself."""
+        index, slot = self.entries.index, f"faces/{key}"
+        known_count = index.get("facts", slot)
+        if known_count is None:
+            known_count = len(self.entries.cache.load("faces", key).tensors["frames"])
+            index.put("facts", slot, known_count)
+        return int(known_count)
 
     def _read(self, window: Window, keypoints: Path | None) -> MarkRow:
         """The faces in the last pixel frame of every latent frame."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from frisket.families.base import FAMILIES
-from frisket.recipes.methods.survey import MethodEntry, MethodSurvey, NetworkEntry
+from frisket.recipes.methods.overview import MethodEntry, MethodOverview, NetworkEntry
 
 PAGE = """# Identity methods
 
@@ -22,12 +22,12 @@ used for any purpose: such a one is taken where none is named, the others only w
 NETWORK_HEADS = ("kind", "name", "free", "files", "weights")
 
 
-def write_listing(survey: MethodSurvey) -> str:
+def write_listing(overview: MethodOverview) -> str:
     """What is printed: each method with its needs, then the networks."""
-    blocks = ["\n".join(_write_block(entry)) for entry in survey.methods]
+    blocks = ["\n".join(_write_block(entry)) for entry in overview.methods]
     if not blocks:
         blocks = ["no method runs on this family; `frisket methods` lists all"]
-    rows = [_write_network(entry) for entry in survey.networks]
+    rows = [_write_network(entry) for entry in overview.networks]
     networks = "\n".join(["networks that read faces:", *(f"  {row}" for row in rows)])
     return "\n\n".join([*blocks, networks])
 
@@ -75,10 +75,10 @@ def _write_network(entry: NetworkEntry) -> str:
     return f"--{entry.kind} {entry.name}: {entry.summary} ({free}); {files}"
 
 
-def write_page(survey: MethodSurvey) -> str:
+def write_page(overview: MethodOverview) -> str:
     """The reference page (Markdown)."""
     parts = [PAGE]
-    for entry in survey.methods:
+    for entry in overview.methods:
         rows = _list_rows(entry, name_families(entry.runs))
         lines = [f"| {name} | {_escape(value)} |" for name, value in rows]
         table = "\n".join(["| | |", "|---|---|", *lines])
@@ -87,7 +87,7 @@ def write_page(survey: MethodSurvey) -> str:
     networks = [
         f"| {entry.kind} | `{entry.name}` | {'yes' if entry.commercial else 'no'} |"
         f" {_escape(entry.files or 'in the package')} | {_escape(entry.weights_licence)} |"
-        for entry in survey.networks
+        for entry in overview.networks
     ]
     table = "\n".join([f"| {' | '.join(NETWORK_HEADS)} |", rule, *networks])
     return "\n".join([*parts, NETWORKS, f"{table}\n"])

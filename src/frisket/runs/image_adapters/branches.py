@@ -109,4 +109,5 @@ def connect_branches(family: Family, denoiser: nn.Module) -> ReferenceBranches:
 
 def _project(linear: nn.Linear, tokens: Tensor) -> Tensor:
     """In the adapter's own precision, whatever the base's is; under autocast in that."""
-    return linear(tokens.to(linear.weight.dtype)).to(tokens.dtype)
+    projected: Tensor = linear(tokens.to(linear.weight.dtype))
+    return projected.to(tokens.dtype)

@@ -20,7 +20,7 @@ from frisket.faces.base import EMBEDDERS, Embedder
 from frisket.faces.choose import LEAST_FACE
 from frisket.faces.detect import DETECTORS, DetectedFace, FaceDetector, describe_faces, find_faces
 from frisket.inference.methods.identity.vision_encoder import VisionEncoder, load_vision_encoder
-from frisket.registry import UnknownPlugin
+from frisket.registry import Shelf, UnknownPlugin
 from frisket.runs.image_adapters.cutting import cut_out, lay_softly
 
 log = logging.getLogger(__name__)
@@ -186,7 +186,8 @@ def _is_inside(face: DetectedFace, soft: Float[Tensor, "H W"]) -> bool:
 
 def _open_network(config: Config, name: str) -> Any:
     """The detector or embedder that is named; ConfigError says what is wrong with its file."""
-    options, shelf = config.image_adapter, {"detector": DETECTORS, "embedder": EMBEDDERS}[name]
+    options = config.image_adapter
+    shelf: Shelf[Any] = DETECTORS if name == "detector" else EMBEDDERS
     source = getattr(options, f"{name}_source")
     try:
         plugin: Any = shelf.load(getattr(options, name))

@@ -35,8 +35,8 @@ class ReferenceSet:
 
     `own_keys` are those of the prepared clips, in order, `held_keys` those of clips held out, by
     name; "" where the region is not in the clip: it is shown nothing. `other_places` say for each
-    prepared clip which ones it may be shown in its place, empty where a clip is shown its own. `blank` is
-    what the projection reads where no picture is shown.
+    prepared clip which ones it may be shown in its place, empty where a clip is shown its own.
+    `blank` is what the projection reads where no picture is shown.
     """
 
     own_keys: tuple[str, ...]

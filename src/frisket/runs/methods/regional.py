@@ -9,6 +9,7 @@ from frisket.adapters.spec import AdapterMismatch
 from frisket.config.provenance import ConfigError
 from frisket.families.streams import DenoiserCall
 from frisket.grid import LatentGrid
+from frisket.inference.methods.plugin import ClipSize
 from frisket.inference.sample_specs import SampleSpec
 from frisket.masks.coverage import to_latent
 from frisket.masks.read import WHOLE, read
@@ -20,7 +21,6 @@ from frisket.shapes import Weights
 
 EVERYWHERE = "-"  # in place of a file
 OTHER_FORMS = ("dora_scale", "lora_magnitude_vector", "hada_", "lokr_")
-ClipSize = tuple[int, int, int]  # frames, height and width in pixels
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,18 @@ from typing import Any
 from frisket.config.load import ConfigError
 from frisket.config.previews.tables import PreviewIdentity
 from frisket.evaluation.identity import PersonReferences
+from frisket.faces.base import FaceModelUnusable
+from frisket.faces.detect import DETECTORS
 from frisket.faces.recognise import (
     FaceModels,
     FaceRecogniser,
+    complete_models,
     list_face_licences,
     open_recogniser,
 )
 from frisket.inference.generate import Picture
 from frisket.media.paths import IMAGES
+from frisket.registry import UnknownPlugin
 from frisket.runs.likeness import measure_likeness, read_references
 
 log = logging.getLogger(__name__)
@@ -42,19 +46,46 @@ class PreviewFaces:
 def open_preview_faces(identity: PreviewIdentity) -> PreviewFaces | None:
     """Say the licences, load the models and embed the references; None where nobody is asked about.
 
-    Raises ConfigError for pictures that are not there; UnknownPlugin, FaceModelNotFound,
-    FaceModelUnusable and FaceNotUsable say what is wrong with a model or a picture.
+    Raises as check_preview_faces; FaceModelNotFound, FaceModelUnusable and FaceNotUsable say what
+    is wrong with a model or a picture.
     """
-    if not identity.embedder:
+    models = check_preview_faces(identity)
+    if models is None:
         return None
-    models = FaceModels(
-        identity.embedder, identity.source, identity.detector, identity.detector_source
-    )
     pictures = {name: list_pictures(name, place) for name, place in identity.faces.items()}
     for line in list_face_licences(models):
         log.warning("%s", line)
     recogniser = open_recogniser(models)
     return PreviewFaces(recogniser, read_references(recogniser, pictures))
+
+
+def check_preview_faces(identity: PreviewIdentity) -> FaceModels | None:
+    """What can be refused before anything is loaded; None where nobody is asked about.
+
+    ConfigError for models that have no such name, and for files and pictures that are not there.
+    """
+    if not identity.embedder:
+        return None
+    for key, place in (
+        ("source", identity.source),
+        ("detector_source", identity.detector_source),
+    ):
+        if place is not None and not place.exists():
+            raise ConfigError(f"preview.identity.{key}: {place} does not exist; name a folder")
+    for person, place in identity.faces.items():
+        list_pictures(person, place)
+    models = FaceModels(
+        identity.embedder,
+        "" if identity.source is None else str(identity.source),
+        identity.detector,
+        "" if identity.detector_source is None else str(identity.detector_source),
+    )
+    try:
+        complete = complete_models(models)
+        DETECTORS.load(complete.detector)
+    except (UnknownPlugin, FaceModelUnusable) as error:
+        raise ConfigError(f"preview.identity: {error}") from error
+    return complete
 
 
 def list_pictures(person: str, place: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from tests.inference.freefuse.test_families import count_hooks
 from tests.inference.plugins.instantid import scene
 from torch import Tensor
 
+from frisket.adapters import lora
 from frisket.adapters.image.instantid import InstantIdModules
 from frisket.faces.base import EmbeddingMixup
 from frisket.families.base import FAMILIES
@@ -253,6 +254,24 @@ def test_guidance_with_passes_of_its_own_turns_both_halves(folder: Path) -> None
     torch.testing.assert_close(same, plain, rtol=0, atol=1e-4)
     other = scene.sample_pictures(DecoupledFace(method, Strength(1.0), guidance), specs)
     assert not torch.allclose(other, plain, atol=0.01)
+
+
+def test_a_lora_is_sampled_with_it(folder: Path) -> None:
+    unet: Any = scene.build_parts().denoiser
+    specs = scene.make_specs(1, **QUICK)
+    plain = scene.sample_pictures(build_method(folder), specs)
+    lora.attach(unet, lora.LoraSpec(rank=2, targets=("to_q", "to_out.0")), seed=0)
+    try:
+        for name, value in lora.trainable(unet).items():
+            value.data += 0.3 * scene.draw(name, tuple(value.shape))
+        alone = scene.sample_pictures(specs=specs)
+        both = scene.sample_pictures(build_method(folder), specs)
+        assert torch.equal(scene.sample_pictures(build_method(folder, scale=0.0), specs), alone)
+    finally:
+        lora.detach(unet)
+    for other in (plain, alone):
+        assert not torch.allclose(both, other, atol=0.01)
+    assert torch.equal(scene.sample_pictures(build_method(folder), specs), plain)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,18 @@ def test_a_picture_is_the_authors(folder: Path, name: str) -> None:
     assert (bare - theirs).abs().max() > 0.01
 
 
+def test_a_masked_picture_is_that_of_their_full_pipeline(folder: Path) -> None:
+    theirs = load_file(PEER)
+    method = scene.build_method(
+        folder,
+        options=InstantIdStrength(*scene.RUNS["both"]),
+        masks={(1, scene.HEIGHT, scene.WIDTH): scene.lay_mask()[None]},
+    )
+    picture = scene.thin_out(scene.sample_pictures(method)[0])
+    torch.testing.assert_close(picture, theirs["masked"], rtol=0, atol=1e-4)
+    assert (theirs["masked"] - theirs["both"]).abs().max() > 0.01
+
+
 @torch.no_grad()
 def test_tokens_are_the_authors() -> None:
     projection: Any = scene.build_modules().adapter.image_proj

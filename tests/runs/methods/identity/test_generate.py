@@ -99,6 +99,24 @@ def test_nothing_is_the_base_and_a_mask_is_laid(model: Path, album: Album, tmp_p
     assert not moved[20:].any()  # the VAE's own reach stands between
 
 
+def test_two_people_keep_to_their_places(model: Path, album: Album, tmp_path: Path) -> None:
+    tables = []
+    for person, (name, columns) in enumerate({"left": slice(0, 8), "right": slice(24, 32)}.items()):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[:, columns] = 255
+        Image.fromarray(mask).save(tmp_path / f"{name}.png")
+        keys = {"mask": tmp_path / f"{name}.png", "strict": True}
+        tables.append(album.table(album.draw(name, person), **keys))
+    made = run(model, tmp_path / "both", *tables, without=True, steps=1)
+    base, left, right, both = (pixels(path) for path in made.pictures)
+    reach = 4  # of the VAE, in pixels
+    middle, sides = slice(8 + reach, 24 - reach), (slice(0, 8 - reach), slice(24 + reach, 32))
+    assert (both[:, middle] == base[:, middle]).all()
+    for side, alone in zip(sides, (left, right), strict=True):
+        assert (both[:, side] == alone[:, side]).all()
+        assert (both[:, side] != base[:, side]).any()
+
+
 def test_methods_act_beside_fused_loras(model: Path, album: Album, tmp_path: Path) -> None:
     ada = album.draw("ada", 1)
     files = [(write_lora(tmp_path / f"{name}.safetensors"), 1.0) for name in ("one", "two")]

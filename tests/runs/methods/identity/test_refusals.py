@@ -15,9 +15,10 @@ from frisket.faces.base import EmbeddingMixup, FaceModelNotFound, FaceModelUnusa
 from frisket.faces.choose import FaceNotUsable
 from frisket.faces.embedders.iresnet import build_tiny
 from frisket.families.base import FAMILIES
-from frisket.inference.methods.plugin import MethodUnusable
+from frisket.inference.methods.plugin import METHODS, MethodUnusable
 from frisket.media.paths import BadMedia
 from frisket.recipes.generate import generate
+from frisket.runs.methods.identity.combining import MethodAsk, check_combination
 
 Keys = dict[str, Any]
 
@@ -185,9 +186,8 @@ def test_names_and_options_are_looked_at_first(
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ([{"strict": True}, {"strict": True}], r"toy and toy-2 are strict"),
-        ([{"method": "toy_guiding"}, {"strict": True}], r"toy_guiding makes the guided .* of toy"),
         ([{"method": "toy_guiding"}] * 2, r"toy_guiding and toy_guiding-2 each make the guided"),
+        ([{"method": "toy_words"}] * 2, r"toy_words and toy_words-2 each put tokens into the pro"),
     ],
 )
 def test_methods_that_cannot_stand_together(
@@ -197,3 +197,14 @@ def test_methods_that_cannot_stand_together(
     tables = [album.table(album.draw("ada", 1), mask=mask, **table) for table in keys]
     with pytest.raises(ConfigError, match=words):
         run(tmp_path, *tables)
+
+
+def test_tokens_in_the_prompt_are_no_place_for_words(album: Album, tmp_path: Path) -> None:
+    table = album.table(album.draw("ada", 1), method="toy_words")
+    config = Config.model_validate({"identity": [table]})
+    ask = MethodAsk("toy_words", config.identity[0], METHODS.load("toy_words"))
+    with pytest.raises(ConfigError, match=r"no longer where --fuse freefuse looks for them"):
+        check_combination([ask], fuse="freefuse")
+    with pytest.raises(ConfigError, match=r"where a LoRA that acts on 'sks' alone \(lora.focus\)"):
+        check_combination([ask], focus=["sks"])
+    check_combination([ask])

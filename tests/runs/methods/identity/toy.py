@@ -33,7 +33,12 @@ from frisket.pocket.portraits import draw_person, sample_person, sample_view
 
 WIDTH, TOKENS, PEOPLE = 8, 2, 64
 NAMES = {
-    "frisket.methods": {"toy": "METHOD", "toy_guiding": "GUIDING", "toy_pixels": "PIXELS"},
+    "frisket.methods": {
+        "toy": "METHOD",
+        "toy_guiding": "GUIDING",
+        "toy_pixels": "PIXELS",
+        "toy_words": "WORDS",
+    },
     "frisket.face_detectors": {"toy_faces": "DETECTOR"},
 }
 FREE = Licence("Apache-2.0", "none")
@@ -141,11 +146,12 @@ METHOD = MethodPlugin(
     read=read,
     options=ToyOptions,
 )
-GUIDING = replace(METHOD, guides=True, changes_text=True)
+GUIDING = replace(METHOD, guides=True)
+WORDS = replace(METHOD, changes_text=True)
 PIXELS = replace(METHOD, reads="picture")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DrawnFaces:
     """Knows the faces of pictures by their pixels, from faces.json."""
 

@@ -26,7 +26,7 @@ def refuse_places(family: Family, variant: str) -> str:
     """Why no image adapter runs on a variant; empty where one can. Nothing is read."""
     card = family.variants[variant]
     try:
-        number_tiny_layers(family, card.like or variant)  # type: ignore[arg-type] # a Family hashes
+        number_tiny_layers(family, card.like or variant)
     except AdapterMismatch:
         return (
             f"no attention layer of {family.name} {variant} has a place for a second attention"
@@ -36,9 +36,13 @@ def refuse_places(family: Family, variant: str) -> str:
     return ""
 
 
-@lru_cache(maxsize=64)
 def number_tiny_layers(family: Family, variant: str) -> Mapping[int, str]:
     """`number_layers` of a variant's tiny parts: what can be said before the denoiser is loaded."""
+    return _number_layers_once(family, variant)  # type: ignore[arg-type] # a Family hashes
+
+
+@lru_cache(maxsize=64)
+def _number_layers_once(family: Family, variant: str) -> Mapping[int, str]:
     denoiser = family.tiny(variant).denoiser
     assert denoiser is not None
     return number_layers(family, denoiser)
@@ -50,7 +54,7 @@ def refuse_file(file: ImageAdapterFile, source: str, family: Family, variant: st
     if home and home != family.name:
         raise MethodUnusable(f"{source} ({file.kind}) was made for {home}, not {family.name}")
     tiny = family.variants[variant].like or variant
-    numbers = number_tiny_layers(family, tiny)  # type: ignore[arg-type] # a Family hashes
+    numbers = number_tiny_layers(family, tiny)
     if min(numbers) != min(file.numbers):
         kinds = ("a transformer", "a UNet") if min(file.numbers) else ("a UNet", "a transformer")
         raise MethodUnusable(

@@ -17,7 +17,7 @@ KINDS: tuple[ImageAdapterKind, ...] = ("faceid", "faceid-plus", "faceid-plusv2")
 class FaceIdOptions:
     """What FaceID has of its own.
 
-    `kind` says the version of a FaceID-Plus file that is not called plusv2. `combination`: several
+    `kind` says the version of a FaceID-Plus file that is not called plusv2. `combination`: the
     faces of one person become a "mean" face (embeddings averaged, length one), or "join": each has
     tokens of its own (as the portrait files were trained). `structure` weighs CLIP's part in plusv2
     (the authors' s_scale). `lora` is the strength of the file's LoRA: theirs is 1 whatever the

@@ -7,9 +7,15 @@ from frisket.config.identity.tables import Identity
 from frisket.config.load import ConfigError
 from frisket.inference.methods.plugin import MethodPlugin
 
+# Of what there can be one in a call, and why.
+ALONE = {
+    "guiding": "each make the guided prediction, and it can be made once: leave one out",
+    "rewriting": "each put tokens into the prompt at the same place: leave one out",
+}
+
 
 @dataclass(frozen=True, slots=True)
-class AskedMethod:
+class MethodAsk:
     """A table with its plugin, and what the method is called in this call."""
 
     label: str
@@ -18,44 +24,24 @@ class AskedMethod:
 
 
 def check_combination(
-    methods: Sequence[AskedMethod], *, fuse: str = "", focus: Sequence[str] = ()
+    methods: Sequence[MethodAsk], *, fuse: str = "", focus: Sequence[str] = ()
 ) -> None:
     """ConfigError for methods, or ways of sampling LoRAs, that cannot act together.
 
     `fuse` is that of `--fuse`, `focus` the words that LoRAs act on alone (TARA). Everything else
-    adds up: image adapters, the residuals of a ControlNet, LoRAs with and without masks.
+    adds up: image adapters, the residuals of a ControlNet, LoRAs with and without masks; passes
+    that strict methods and guidance make nest (`identity.passes`).
     """
-    guiding = [method.label for method in methods if method.plugin.guides]
-    strict = [method.label for method in methods if method.table.strict]
-    rewriting = [method.label for method in methods if method.plugin.changes_text]
-    if len(guiding) > 1:
-        raise ConfigError(
-            f"generate: {_join_names(guiding)} each make the guided prediction, and it can be made"
-            " once: leave one out"
-        )
-    if guiding and strict:
-        raise ConfigError(
-            f"generate: {guiding[0]} makes the guided prediction itself, so that nothing can be"
-            f" blended outside the mask of {strict[0]}: leave `strict` (--method-strict) out"
-        )
-    if len(strict) > 1:
-        raise ConfigError(
-            f"generate: {_join_names(strict)} are strict, and a prediction is blended under one"
-            " mask: keep `strict` for one of them; the others stay within their masks at the"
-            " attention"
-        )
-    if len(rewriting) > 1:
-        raise ConfigError(
-            f"generate: {_join_names(rewriting)} each put tokens into the prompt at the same"
-            " place: leave one out"
-        )
-    if rewriting and (fuse or focus):
+    labels = {
+        "guiding": [method.label for method in methods if method.plugin.guides],
+        "rewriting": [method.label for method in methods if method.plugin.changes_text],
+    }
+    for kind, reason in ALONE.items():
+        if len(labels[kind]) > 1:
+            raise ConfigError(f"generate: {' and '.join(labels[kind])} {reason}")
+    if labels["rewriting"] and (fuse or focus):
         words = f"--fuse {fuse}" if fuse else f"a LoRA that acts on {focus[0]!r} alone (lora.focus)"
         raise ConfigError(
-            f"generate: {rewriting[0]} puts tokens into the prompt, so that its words are no longer"
-            f" where {words} looks for them: sample with one or the other"
+            f"generate: {labels['rewriting'][0]} puts tokens into the prompt, so that its words are"
+            f" no longer where {words} looks for them: sample with one or the other"
         )
-
-
-def _join_names(labels: Sequence[str]) -> str:
-    return " and ".join(labels)

@@ -19,22 +19,24 @@ from frisket.families.base import Family, Parts, Source
 from frisket.inference.methods.base import Method
 from frisket.inference.methods.plugin import (
     METHODS,
+    ClipSize,
     MethodRequest,
     MethodUnusable,
     ReadMethod,
 )
 from frisket.inference.sample_specs import SampleSpec
-from frisket.runs.methods.identity.combining import AskedMethod, check_combination
+from frisket.runs.methods.identity.combining import MethodAsk, check_combination
 from frisket.runs.methods.identity.digests import digest_files
 from frisket.runs.methods.identity.masking import lay_masks
 from frisket.runs.methods.identity.portrait import ChosenFace, FaceReader, find_free
+from frisket.shapes import Weights
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedMethod:
     """A method with its files read, before the denoiser is there."""
 
-    asked: AskedMethod
+    ask: MethodAsk
     faces: tuple[ChosenFace, ...]
     request: MethodRequest
     reading: ReadMethod
@@ -42,11 +44,11 @@ class PlannedMethod:
     @property
     def label(self) -> str:
         """What it is called in file names, labels and records."""
-        return self.asked.label
+        return self.ask.label
 
     def describe(self) -> dict[str, Any]:
         """What `generate.json` says of it: all that is needed to do the same again."""
-        table, options = self.asked.table, self.request.options
+        table, options = self.ask.table, self.request.options
         described: dict[str, Any] = {
             "label": self.label,
             "method": table.method,
@@ -102,66 +104,78 @@ def plan_methods(
     FaceNotUsable, and what the plugins raise.
     """
     labels = label_methods([table.method for table in tables])
-    asked = [
-        AskedMethod(label, table, METHODS.load(table.method))
+    asks = [
+        MethodAsk(label, table, METHODS.load(table.method))
         for label, table in zip(labels, tables, strict=True)
     ]
-    for method in asked:
-        if reason := method.plugin.refuse(family, source.variant):
-            raise MethodUnusable(
-                f"{method.table.method} does not run on {family.name} {source.variant}: {reason};"
-                " `frisket methods` lists what runs where"
-            )
-    check_combination(asked, fuse=fuse, focus=focus)
-    for method in asked:
-        check_files(method)
+    for ask in asks:
+        check_variant(ask, family, source.variant)
+    check_combination(asks, fuse=fuse, focus=focus)
+    for ask in asks:
+        check_files(ask)
     sizes = sorted({(spec.frames, spec.height, spec.width) for spec in specs})
     grid = family.variants[source.variant].grid
-    masks = [lay_masks(method.table.mask, sizes, grid) for method in asked]
-    reader = FaceReader()
-    asked = [name_networks(method) for method in asked]
-    pictures = [read_references(reader, method) for method in asked]
+    masks = [lay_masks(ask.table.mask, sizes, grid) for ask in asks]
+    asks, reader = [name_networks(ask) for ask in asks], FaceReader()
+    requests = [make_request(reader, *pair) for pair in zip(asks, masks, strict=True)]
     planned = []
-    for method, planes, (faces, pose) in zip(asked, masks, pictures, strict=True):
-        reader.warn(method.plugin.licence)
-        table = method.table
-        request = MethodRequest(
-            source=table.source,
-            references=tuple(face.picture for face in faces),
-            encoder=table.encoder,
-            pose=None if pose is None else pose.picture,
-            scale=table.scale,
-            masks=planes,
-            strict=table.strict,
-            options=read_options(table, method.plugin.options),
-        )
-        reading = method.plugin.read(request, family, source.variant)
-        planned.append(PlannedMethod(method, tuple(faces), request, reading))
+    for ask, (faces, request) in zip(asks, requests, strict=True):
+        reader.warn(ask.plugin.licence)
+        reading = ask.plugin.read(request, family, source.variant)
+        planned.append(PlannedMethod(ask, tuple(faces), request, reading))
     return MethodPlan(tuple(planned), reader)
 
 
-def check_files(method: AskedMethod) -> None:
+def check_variant(ask: MethodAsk, family: Family, variant: str) -> None:
+    """MethodUnusable with the plugin's reason where it does not run."""
+    if reason := ask.plugin.refuse(family, variant):
+        raise MethodUnusable(
+            f"{ask.table.method} does not run on {family.name} {variant}: {reason};"
+            " `frisket methods` lists what runs where"
+        )
+
+
+def make_request(
+    reader: FaceReader, ask: MethodAsk, masks: Mapping[ClipSize, Weights]
+) -> tuple[list[ChosenFace], MethodRequest]:
+    """What the plugin is asked to read, and the faces that were taken for it."""
+    table = ask.table
+    faces, pose = read_references(reader, ask)
+    request = MethodRequest(
+        source=table.source,
+        references=tuple(face.picture for face in faces),
+        encoder=table.encoder,
+        pose=None if pose is None else pose.picture,
+        scale=table.scale,
+        masks=masks,
+        strict=table.strict,
+        options=read_options(table, ask.plugin.options),
+    )
+    return faces, request
+
+
+def check_files(ask: MethodAsk) -> None:
     """Refuse files that are not there, and options of files that the method does not read.
 
     FileNotFoundError for weights names where they are published; ConfigError for the rest.
     """
-    table, plugin = method.table, method.plugin
+    table, plugin = ask.table, ask.plugin
     if not table.source.exists():
         raise FileNotFoundError(
-            f"{method.label}: there is no {table.source} (--method-source); it must be"
+            f"{ask.label}: there is no {table.source} (--method-source); it must be"
             f" {plugin.files}, published at {plugin.published}"
         )
     if plugin.encoder and table.encoder is not None and not table.encoder.exists():
         raise FileNotFoundError(
-            f"{method.label}: there is no {table.encoder} (--encoder); it must be {plugin.encoder}"
+            f"{ask.label}: there is no {table.encoder} (--encoder); it must be {plugin.encoder}"
         )
     if not plugin.encoder and table.encoder is not None:
         raise ConfigError(
-            f"{method.label} has no image encoder: leave {table.encoder} (--encoder) out"
+            f"{ask.label} has no image encoder: leave {table.encoder} (--encoder) out"
         )
     for option, path in _list_pictures(table):
         if not path.is_file():
-            raise ConfigError(f"{method.label}: there is no picture {path} ({option})")
+            raise ConfigError(f"{ask.label}: there is no picture {path} ({option})")
 
 
 def _list_pictures(table: Identity) -> list[tuple[str, Path]]:
@@ -172,21 +186,21 @@ def _list_pictures(table: Identity) -> list[tuple[str, Path]]:
     ]
 
 
-def looks_for_faces(method: AskedMethod) -> bool:
+def looks_for_faces(ask: MethodAsk) -> bool:
     """Whether faces are looked for in its pictures."""
-    return method.plugin.reads != "picture" or bool(method.table.embedder)
+    return ask.plugin.reads != "picture" or bool(ask.table.embedder)
 
 
-def name_networks(method: AskedMethod) -> AskedMethod:
+def name_networks(ask: MethodAsk) -> MethodAsk:
     """The same with the networks that are taken where its table names none.
 
     The detector is the one that goes with the embedder, its files those beside the embedder's.
     Nothing is loaded. ConfigError where no embedder is named and none is free, FaceModelUnusable
     where no detector goes with it.
     """
-    if not looks_for_faces(method):
-        return method
-    table = method.table
+    if not looks_for_faces(ask):
+        return ask
+    table = ask.table
     embedder = table.embedder or find_free(EMBEDDERS, "embedder")
     places = [str(path or "") for path in (table.embedder_source, table.detector_source)]
     models = complete_models(FaceModels(embedder, places[0], table.detector, places[1]))
@@ -195,29 +209,29 @@ def name_networks(method: AskedMethod) -> AskedMethod:
         "detector": models.detector,
         "detector_source": Path(models.detector_source) if models.detector_source else None,
     }
-    return replace(method, table=table.model_copy(update=update))
+    return replace(ask, table=table.model_copy(update=update))
 
 
 def read_references(
-    reader: FaceReader, method: AskedMethod
+    reader: FaceReader, ask: MethodAsk
 ) -> tuple[list[ChosenFace], ChosenFace | None]:
     """The pictures of a table as its method reads them, and the one whose pose is taken.
 
     Of a method that reads pictures alone faces are looked for where an embedder is named: files of
     one method differ in that (IP-Adapter's FaceID).
     """
-    table = method.table
-    if not looks_for_faces(method):
+    table = ask.table
+    if not looks_for_faces(ask):
         for option, value in (("--like", table.like), ("--pose", table.pose)):
             if value is not None:
                 raise ConfigError(
-                    f"{method.label} looks for no face, so {option} {value} says nothing: leave it"
+                    f"{ask.label} looks for no face, so {option} {value} says nothing: leave it"
                     " out, or name an --embedder for files that read faces"
                 )
         return reader.read_pictures(table), None
-    if table.pose is not None and method.plugin.reads == "face":
+    if table.pose is not None and ask.plugin.reads == "face":
         raise ConfigError(
-            f"{method.label} reads no key points, so --pose {table.pose} says nothing: leave it out"
+            f"{ask.label} reads no key points, so --pose {table.pose} says nothing: leave it out"
         )
     faces = reader.read_faces(table)
     pose = None if table.pose is None else reader.read_pose(table, table.pose)

@@ -31,7 +31,7 @@ def measure_resemblance(plan: MethodPlan, clips: Sequence[Frames]) -> Resemblanc
     lines: list[list[str]] = [[] for _ in clips]
     records: list[dict[str, Any]] = []
     for methods in group_methods(plan.planned):
-        table = methods[0].asked.table
+        table = methods[0].ask.table
         reader = plan.reader
         recogniser = FaceRecogniser(reader.open_detector(table), reader.open_embedder(table))
         measured = measure_likeness(recogniser, clips, list_people(methods))
@@ -45,7 +45,7 @@ def group_methods(methods: Sequence[PlannedMethod]) -> list[list[PlannedMethod]]
     """Those that were shown faces, by the networks that read them."""
     groups: dict[tuple[Any, ...], list[PlannedMethod]] = {}
     for method in methods:
-        table = method.asked.table
+        table = method.ask.table
         if any(face.picture.face is not None for face in method.faces):
             key = (
                 *(table.embedder, table.embedder_source),

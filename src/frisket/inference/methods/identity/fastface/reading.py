@@ -1,11 +1,12 @@
 """Reads what FastFace needs: a FaceID file, and the options of its guidance and its maps."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from frisket.adapters.image.layouts import ImageAdapterKind
 from frisket.families.base import Family, Parts
-from frisket.inference.methods.identity.adapter_layers import number_tiny_layers, refuse_places
+from frisket.inference.methods.identity.adapter_layers import refuse_places
 from frisket.inference.methods.identity.attention_maps import (
     ChangedAttention,
     MapChange,
@@ -16,18 +17,18 @@ from frisket.inference.methods.identity.fastface.method import DecoupledStrength
 from frisket.inference.methods.identity.guidance import GuidanceKind, Strength
 from frisket.inference.methods.identity.image_attention import Attend, attend_plainly
 from frisket.inference.methods.identity.reference_method import ReadImageAdapter, read_request
-from frisket.inference.methods.identity.reference_tokens import Several
+from frisket.inference.methods.identity.reference_tokens import Combination
+from frisket.inference.methods.identity.unets import has_unet
 from frisket.inference.methods.plugin import MethodRequest, MethodUnusable
 
 KINDS: tuple[ImageAdapterKind, ...] = ("faceid", "faceid-plus", "faceid-plusv2")
-UNET_START = 1  # public files count a UNet's attention layers from its first self-attention, 0
 SharpMaps = Literal["none", "power", "mask"]
 Course = Literal["constant", "linear", "cosine", "cap", "power cosine"]
 
 
 @dataclass(frozen=True, slots=True)
 class FastFaceOptions:
-    """FastFace's own; the numbers are the authors' strong style for four steps.
+    """FastFace's own; the numbers are the authors' strong style for four steps (at a scale of 0.8).
 
     `a` is the identity's strength and `b` the text's: one number, or one a step; both times a
     course of the noise level (`a_course`, `b_course`; "power cosine" takes `power`; `inverse` turns
@@ -40,12 +41,13 @@ class FastFaceOptions:
     background's) or "none"; `moments` below 1 brings that much of the map's moments back (theirs
     with "mask": 0.7); `map_tokens` are those that change.
 
-    `kind`, `several`, `structure` and `lora` are FaceID's: the version of a plus file, what several
-    faces become, CLIP's part in plusv2, and the strength of the file's LoRA (theirs is 0.6 to 1).
+    `kind`, `combination`, `structure` and `lora` are FaceID's: the version of a plus file, what
+    several faces become, CLIP's part in plusv2, and the strength of the file's LoRA (theirs is 0.6
+    to 1).
     """
 
-    a: tuple[float, ...] = (1.0, 1.5, 1.5, 1.0)
-    b: tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
+    a: float | tuple[float, ...] = (1.0, 1.5, 1.5, 1.0)
+    b: float | tuple[float, ...] = (1.0, 3.0, 3.0, 1.0)
     a_course: Course = "constant"
     b_course: Course = "constant"
     power: float = 1.0
@@ -58,14 +60,14 @@ class FastFaceOptions:
     moments: float = 1.0
     map_tokens: tuple[int, ...] = (0, 1, 2, 3)
     kind: Literal["", "faceid-plus", "faceid-plusv2"] = ""
-    several: Several = "mean"
+    combination: Combination = "mean"
     structure: float = 1.0
     lora: float = 1.0
 
     def __post_init__(self) -> None:
         """MethodUnusable for numbers that mean nothing together, naming both."""
         for name in ("a", "b"):
-            values, course = getattr(self, name), getattr(self, f"{name}_course")
+            values, course = self._list_values(name), getattr(self, f"{name}_course")
             if not values:
                 raise MethodUnusable(f"{name} is empty: give one strength, or one a step")
             if len(values) > 1 and course != "constant":
@@ -102,8 +104,12 @@ class FastFaceOptions:
             parts=("down_blocks", "up_blocks") if unet else ("",),
         )
 
+    def _list_values(self, name: str) -> tuple[float, ...]:
+        values = getattr(self, name)
+        return tuple(values) if isinstance(values, Sequence) else (values,)
+
     def _make_strength(self, name: str) -> Strength:
-        values, course = getattr(self, name), getattr(self, f"{name}_course")
+        values, course = self._list_values(name), getattr(self, f"{name}_course")
         if len(values) > 1:
             return Strength(values=values)
         is_power = course == "power cosine"
@@ -139,9 +145,7 @@ class ReadFastFace:
     def build(self, family: Family, parts: Parts) -> FastFace:
         """The method; MethodUnusable where the denoiser's layers are not the file's."""
         face = self.face.build(family, parts)
-        card = family.variants[parts.variant]
-        numbers = number_tiny_layers(family, card.like or parts.variant)
-        attend = self.options.make_attend(unet=min(numbers) == UNET_START)
+        attend = self.options.make_attend(unet=has_unet(family, parts.variant))
         return FastFace(family, face, attend, self.options.list_strengths())
 
 
@@ -156,7 +160,7 @@ def read_fastface(request: MethodRequest, family: Family, variant: str) -> ReadF
         variant,
         kinds=KINDS,
         kind=options.kind or None,
-        several=options.several,
+        combination=options.combination,
         structure=options.structure,
         lora_scale=options.lora,
     )

@@ -132,8 +132,8 @@ def mask_residual(
 ) -> Float[Tensor, "r c h w"]:
     """A residual times what each of its cells has of the mask, and exactly 0 where that is 0.
 
-    The authors' full pipeline resizes bilinearly to sizes of its own list; here it is the area, at
-    the residual's own size (departure).
+    The authors' full pipeline resizes bilinearly to a list of sizes that SDXL has, here it is the
+    area, at the residual's own size (departure; the same where no cell lies across an edge).
     """
     factor = resample_area(mask, (1, *residual.shape[-2:])).to(residual.device, residual.dtype)
     return torch.where(factor == 0, torch.zeros_like(residual), residual * factor)

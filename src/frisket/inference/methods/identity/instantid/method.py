@@ -15,6 +15,7 @@ from torch.nn import functional
 from frisket.adapters.image.instantid import InstantIdModules, compare_nets
 from frisket.adapters.image.numbering import list_places, number_layers
 from frisket.adapters.spec import AdapterMismatch
+from frisket.attention.base import AttentionLayer
 from frisket.faces.base import FaceEmbedding
 from frisket.families.base import Family, Parts
 from frisket.inference.methods.identity.image_attention import (
@@ -80,8 +81,8 @@ class ReadInstantId:
             kind = type(parts.denoiser).__name__
             raise MethodUnusable(f"InstantID needs a UNet, and this denoiser is a {kind}")
         layers, net = self.modules.adapter.ip_adapter, self.modules.identity_net
-        names = number_layers(family, unet)
         try:
+            names = number_layers(family, unet)
             token_layers = name_layers(layers, names)
         except AdapterMismatch as error:
             raise MethodUnusable(f"these files of InstantID do not fit: {error}") from error
@@ -92,7 +93,7 @@ class ReadInstantId:
         return InstantIdMethod(
             unet=unet,
             modules=self.modules,
-            places=ImageAttention(tuple(list_places(family, unet).values()), ()),
+            places=tuple(list_places(family, unet).values()),
             layers=token_layers,
             face=self.face,
             strength=self.strength,
@@ -106,11 +107,11 @@ class InstantIdMethod:
     """InstantID on one UNet; a method of sampling that composes with others.
 
     Of strength 0, or with a mask of zeros, nothing is computed and the UNet is the bare one bit for
-    bit. `places` is an attention without adapters, whose layers they are put on.
+    bit. `places` are the layers that attend to the tokens.
     """
 
     unet: UNet2DConditionModel
-    places: ImageAttention
+    places: Sequence[AttentionLayer]
     layers: TokenLayers
     modules: InstantIdModules
     face: PosedFace
@@ -153,7 +154,7 @@ class InstantIdMethod:
             scale=self.strength.attention,
             mask=mask,
         )
-        attention = ImageAttention(self.places.layers, [adapter])
+        attention = ImageAttention(self.places, [adapter])
         find_owners = partial(
             find_row_owners,
             count=len(specs),

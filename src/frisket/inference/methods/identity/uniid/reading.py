@@ -19,13 +19,9 @@ from frisket.attention.base import AttentionLayer
 from frisket.faces.base import EMBEDDERS, AlignedFaces, RawEmbeddings, check_norm, check_width
 from frisket.families.base import Family, Parts
 from frisket.families.experts import first
-from frisket.inference.methods.identity.adapter_layers import (
-    PlacedModule,
-    name_layers,
-    number_tiny_layers,
-    refuse_places,
-)
+from frisket.inference.methods.identity.adapter_layers import PlacedModule, name_layers
 from frisket.inference.methods.identity.rescale import MergeSchedule
+from frisket.inference.methods.identity.unets import has_unet
 from frisket.inference.methods.identity.uniid.method import FaceTokens, UniId
 from frisket.inference.methods.identity.uniid.name_norms import read_name_norms
 from frisket.inference.methods.identity.uniid.words import FaceWords, NormSource
@@ -34,7 +30,6 @@ from frisket.inference.methods.plugin import MethodRequest, MethodUnusable
 BranchChoice = Literal["both", "text", "adapter"]
 FaceMapList = list[Float[Tensor, "b _ _ _"]]
 NETWORK = "iresnet"  # on the shelf of embedders: the kind that the branches are trained on
-UNET_START = 1  # public files count a UNet's attention layers from its first self-attention, 0
 
 
 @runtime_checkable
@@ -71,10 +66,8 @@ class UniIdOptions:
 
 def refuse_others(family: Family, variant: str) -> str:
     """Why UniID cannot run on a variant; empty for UNets, which read text by cross-attention."""
-    if not refuse_places(family, variant):
-        numbers = number_tiny_layers(family, family.variants[variant].like or variant)
-        if min(numbers) == UNET_START:
-            return ""
+    if has_unet(family, variant):
+        return ""
     return f"UniID is made for UNets (it is published for SDXL); {family.name} {variant} has none"
 
 

@@ -67,10 +67,11 @@ def draw_drops(
 
     `rates` are of the first alone, the second alone and both, as theirs; one draw a sample.
     """
-    image, text, both = rates
+    image_rate, text_rate, joint_rate = rates
     draws = torch.rand(count, generator=generator)
-    together = (draws >= image + text) & (draws < image + text + both)
-    return (draws < image) | together, ((draws >= image) & (draws < image + text)) | together
+    single_rate = image_rate + text_rate
+    joint = (draws >= single_rate) & (draws < single_rate + joint_rate)
+    return (draws < image_rate) | joint, ((draws >= image_rate) & (draws < single_rate)) | joint
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +146,12 @@ class TokenTraining:
             tokens,
         )
 
-        def own_rows(call: BranchCall) -> RowOwners:
+        def find_own_rows(call: BranchCall) -> RowOwners:
             samples = range(len(tokens)) if call.samples is None else call.samples
             return RowOwners(torch.tensor(list(samples)), (True,) * len(samples))
 
         places = list_expert_places(self.family, self.denoiser)
-        with ImageAttention(places, [adapter]).attach_branches(own_rows):
+        with ImageAttention(places, [adapter]).attach_branches(find_own_rows):
             yield
 
     def to_file(self) -> ImageAdapterFile:

@@ -47,8 +47,8 @@ class NetworkEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class MethodSurvey:
-    """Everything there is."""
+class MethodOverview:
+    """All methods that were asked for, and all networks that read faces."""
 
     methods: tuple[MethodEntry, ...]
     networks: tuple[NetworkEntry, ...]
@@ -61,7 +61,7 @@ class MethodSurvey:
         }
 
 
-def survey_methods(family: str = "") -> MethodSurvey:
+def list_methods(family: str = "") -> MethodOverview:
     """Ask every plugin what it is and, of every variant, whether it runs there.
 
     With `family` of its variants alone, and the methods that run on none are left out. Loads no
@@ -73,7 +73,7 @@ def survey_methods(family: str = "") -> MethodSurvey:
     names = [family] if family else families
     entries = [_ask_method(name, METHODS.load(name), names) for name in METHODS.names()]
     kept = [entry for entry in entries if entry.runs or not family]
-    return MethodSurvey(tuple(kept), tuple(_list_networks()))
+    return MethodOverview(tuple(kept), tuple(_list_networks()))
 
 
 def _ask_method(name: str, plugin: MethodPlugin, families: Sequence[str]) -> MethodEntry:
