@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from frisket.adapters.image.adapter import ImageAdapterModules as ImageAdapterModule
+from frisket.adapters.image.adapter import ImageAdapterModules
 from frisket.adapters.image.attention import number_attentions
 from frisket.adapters.image.files import read_image_adapter, write_image_adapter
 from frisket.adapters.image.projections import FaceProjection
@@ -22,9 +22,9 @@ from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, Parts, Source
 from frisket.inference.methods.identity.image_attention import (
     Attend,
-    ImageAdapterModules,
+    ImageAdapter,
     ImageAttention,
-    Merge,
+    MergeBranch,
     RowOwners,
     attend_plainly,
 )
@@ -90,7 +90,7 @@ def load_lesson(path: Path, parts: Parts) -> Lesson:
     return lesson
 
 
-def place_projections(model: Any, adapter: ImageAdapterModule) -> dict[str, dict[str, Any]]:
+def place_projections(model: Any, adapter: ImageAdapterModules) -> dict[str, dict[str, Any]]:
     """Keys and values by the layer's name, from those by public number."""
     numbers = number_attentions(model.attn_processors)
     names = {str(n): name.removesuffix(".processor") for name, n in numbers.items()}
@@ -115,7 +115,7 @@ def train_adapter(path: Path, parts: Parts, seed: int, steps: int = STEPS) -> No
     model: Any = parts.denoiser
     lesson = load_lesson(path.with_name("lesson.safetensors"), parts)
     torch.manual_seed(seed)
-    adapter = ImageAdapterModule.start_for_model("faceid", FaceProjection(64, 64), model)
+    adapter = ImageAdapterModules.start_for_model("faceid", FaceProjection(64, 64), model)
     adapter.requires_grad_(True)
     optimizer = torch.optim.AdamW(adapter.parameters(), RATE, weight_decay=0.01)
     rng, generator = np.random.RandomState(seed), torch.Generator().manual_seed(seed)
@@ -145,11 +145,11 @@ def train_adapter(path: Path, parts: Parts, seed: int, steps: int = STEPS) -> No
 
 
 def predict_with_faces(
-    model: Any, adapter: ImageAdapterModule, faces: Tensor, noisy: Tensor, t: Tensor, texts: Tensor
+    model: Any, adapter: ImageAdapterModules, faces: Tensor, noisy: Tensor, t: Tensor, texts: Tensor
 ) -> Tensor:
     """What the base predicts with a face a row; gradients reach the adapter."""
     places = place_projections(model, adapter)
-    worn = ImageAdapterModules(places["to_k_ip"], places["to_v_ip"], adapter.image_proj(faces))
+    worn = ImageAdapter(places["to_k_ip"], places["to_v_ip"], adapter.image_proj(faces))
     owners = RowOwners(torch.arange(len(faces)), (True,) * len(faces))
     attention = ImageAttention(FAMILY.list_attention_layers(model), [worn])
     with attention.attach_branches(lambda _: owners):
@@ -164,13 +164,13 @@ def wear_adapter(
     *,
     scale: float = 1.0,
     mask: Tensor | None = None,
-    merge: Merge | None = None,
+    merge: MergeBranch | None = None,
     attend: Attend = attend_plainly,
 ) -> ImageAttention:
     """The adapter of a file with a face a sample; the negative side sees no face (zeros)."""
-    adapter = ImageAdapterModule.from_file(read_image_adapter(path)).requires_grad_(False)
+    adapter = ImageAdapterModules.from_file(read_image_adapter(path)).requires_grad_(False)
     places = place_projections(model, adapter)
-    worn = ImageAdapterModules(
+    worn = ImageAdapter(
         places["to_k_ip"],
         places["to_v_ip"],
         adapter.image_proj(faces),

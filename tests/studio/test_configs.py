@@ -85,7 +85,9 @@ def test_every_field_of_the_schema_can_be_set_and_reset(tmp_path: Path) -> None:
                 apply_changes(changed, [TreeChange(key, remove=True)])
             ) == tomllib.loads(text)
     everything = apply_changes(
-        text, [TreeChange(key, value) for key, value in fields if key[0] != "mix"]
+        text,
+        # These two ask for more than defaults: clips to mix, and the name of a method.
+        [TreeChange(key, value) for key, value in fields if key[0] not in {"mix", "identity"}],
     )
     path.write_text(everything)
     assert 'clips = "clips"  # mine' in everything

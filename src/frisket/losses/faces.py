@@ -7,13 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Float
 from torch import Tensor
 
-from frisket.shapes import Clip, Latents
+from frisket.shapes import Clip, FramePicture, Latents
 
 CONTEXT = 2  # latent frames before the one that is looked at, decoded with it
-FramePicture = Float[Tensor, "1 3 H W"]  # one decoded frame, in [-1, 1]
 
 
 @dataclass(frozen=True, slots=True)

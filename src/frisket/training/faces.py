@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from frisket.data.sample import Batch
-from frisket.losses.faces import Decode, FaceComparison, FaceMark, FramePicture
+from frisket.losses.faces import Decode, FaceComparison, FaceMark
 from frisket.objectives.base import Objective
 from frisket.objectives.estimates import estimate_clean
-from frisket.shapes import Latents, PerSample
+from frisket.shapes import FramePicture, Latents, PerSample
 
 VISIBLE_SHARE = "faces/shown"  # of the samples, those that show a face
 DISTANCE = "faces/distance"  # the mean over the faces that were compared

@@ -1,5 +1,6 @@
 """Cases of FastFace that the authors' code and ours are both run on, and files for both."""
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,6 @@ def write_files(folder: Path) -> tuple[Path, Path]:
 
 
 def build_encoder() -> nn.Module:
-    encoder = scene.build_encoder()
+    encoder = deepcopy(scene.build_encoder())  # which others share
     small_sdxl.fill(encoder, "encoder.")
     return encoder

@@ -145,15 +145,27 @@ def _find(tree: Any, key: Key) -> Any:
 
 
 def _remove(document: Any, key: Key) -> Key:
-    """Take a key out, and the tables that are empty then and hold no comment; what went."""
+    """Take a key out, and what is empty then and holds no comment; returns what went.
+
+    The last of a list of tables ([[identity]]) goes with its last key, and the list with it; an
+    earlier one stays, as those behind it are called by their number.
+    """
     del _find(document, key[:-1])[key[-1]]
-    while len(key) > 1 and isinstance(key[-2], str):
-        table = _find(document, key[:-1])
-        if not isinstance(table, Table | InlineTable) or len(table) or "#" in table.as_string():
+    while len(key) > 1 and _is_bare(_find(document, key[:-1])):
+        entries, last = _find(document, key[:-2]), key[-2]
+        if isinstance(last, int) and (not isinstance(entries, AoT) or last != len(entries) - 1):
             break
         key = key[:-1]
-        del _find(document, key[:-1])[key[-1]]
+        del entries[last]
     return key
+
+
+def _is_bare(table: Any) -> bool:
+    """Whether a table or a list of tables has nothing in it that anyone wrote."""
+    if isinstance(table, AoT):
+        return not len(table)
+    is_table = isinstance(table, Table | InlineTable)
+    return is_table and not len(table) and "#" not in table.as_string()
 
 
 def _set(tree: Any, key: Key, value: Any) -> None:
