@@ -47,5 +47,7 @@ def test_a_unet_predicts_what_the_authors_processors_predict(name: str) -> None:
             stack.enter_context(lora.attach(attention))
         given = predict()
     assert (given - bare).abs().max() > 0.01
-    torch.testing.assert_close(given, PEERS[name], rtol=0, atol=1e-5)
+    # Of the largest value: the order of sums is the processor's.
+    peak = float(PEERS[name].abs().max())
+    torch.testing.assert_close(given, PEERS[name], rtol=0, atol=1e-5 * max(peak, 1))
     assert torch.equal(predict(), bare)
