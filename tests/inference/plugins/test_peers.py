@@ -47,7 +47,6 @@ def test_a_unet_predicts_what_the_authors_processors_predict(name: str) -> None:
             stack.enter_context(lora.attach(attention))
         given = predict()
     assert (given - bare).abs().max() > 0.01
-    # Of the largest value: the order of sums is the processor's.
-    peak = float(PEERS[name].abs().max())
-    torch.testing.assert_close(given, PEERS[name], rtol=0, atol=1e-5 * max(peak, 1))
+    # 0 where it was recorded; processors of another kind sum a whole UNet in another order.
+    torch.testing.assert_close(given, PEERS[name], rtol=0, atol=5e-5)
     assert torch.equal(predict(), bare)
