@@ -1,6 +1,5 @@
 """`frisket generate`: pictures or clips by prompt, with a LoRA and, to compare, without."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -19,6 +18,7 @@ from frisket.config.load import ConfigError
 from frisket.config.load import check as check_config
 from frisket.config.tree import Config
 from frisket.disk.atomic import replacing
+from frisket.disk.hashing import hash_file
 from frisket.families.base import FAMILIES, Family, Parts, Source
 from frisket.inference.generate import Picture, sample
 from frisket.inference.grids import grid, save
@@ -259,8 +259,7 @@ def digest(path: Path) -> str:
     """SHA-256 of a file, or of the weights of a model."""
     if is_model(path):
         return digest_model(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hash_file(path)
 
 
 def write_record(record: dict[str, Any], path: Path) -> Path:

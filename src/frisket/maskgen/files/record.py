@@ -12,6 +12,7 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 import frisket
 from frisket.disk.atomic import replacing
+from frisket.disk.hashing import hash_file
 from frisket.disk.untrusted import BadText, cut, parse_json, read_text, show
 
 VERSION = 1
@@ -39,7 +40,7 @@ class Stamp:
     def of(cls, path: Path, name: str = "") -> "Stamp":
         """The stamp of a file as it is now, by its own name or another."""
         stat = path.stat()
-        return cls(name or path.name, _hash_file(path), stat.st_size, stat.st_mtime_ns)
+        return cls(name or path.name, hash_file(path), stat.st_size, stat.st_mtime_ns)
 
     def holds(self, path: Path) -> bool:
         """Whether `path` has the content stamped; it is hashed only where its time differs."""
@@ -48,7 +49,7 @@ class Stamp:
         stat = path.stat()
         if stat.st_size != self.bytes:
             return False
-        return stat.st_mtime_ns == self.mtime_ns or _hash_file(path) == self.sha256
+        return stat.st_mtime_ns == self.mtime_ns or hash_file(path) == self.sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +196,3 @@ def state(record: MaskRecord | None, *, clip: Path, masks: Mapping[str, Path], k
 def _is_current(record: MaskRecord, clip: Path, key: str) -> bool:
     """Whether settings and content of the clip are those it was made with."""
     return record.key == key and record.clip.holds(clip)
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
