@@ -131,7 +131,7 @@ def claim_points(means: Means) -> str:
     if not {"off", "on"} <= means.keys():
         return ""
     off, on = means["off"]["points"], means["on"]["points"]
-    return _tell(4, f"{on:.2f} of the side against {off:.2f}", holds=on <= off / 2)
+    return _tell(4, f"{on:.2f} % of the side against {off:.2f} %", holds=on <= off / 2)
 
 
 def claim_term(means: Means) -> str:

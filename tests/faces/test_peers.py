@@ -61,7 +61,8 @@ def test_alignment_is_insightface_s(row):
     pixels = picture.permute(2, 0, 1)[None] / 127.5 - 1
     crop = ((warp_faces(pixels, matrix)[0] + 1) * 127.5).permute(1, 2, 0)
     full = cv2.warpAffine(picture.numpy(), theirs.numpy(), (112, 112), borderValue=0.0)
-    assert np.array_equal(full[::8, ::8], np.array(record["crop"]))  # so cv2 stands for them
+    theirs_crop = np.array(record["crop"])  # so cv2 stands for them, to its own rounding
+    assert np.abs(full[::8, ::8].astype(int) - theirs_crop).max() <= 1
     # Their interpolation rounds places to 1/32 pixel; inside, that is all there is between us.
     covered = cv2.warpAffine(np.ones((140, 170), np.float32), theirs.numpy(), (112, 112)) > 0.999
     inside = cv2.erode(covered.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0

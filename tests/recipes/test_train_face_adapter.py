@@ -25,6 +25,7 @@ from frisket.media.frames import write_image
 from frisket.pocket.portraits import ProceduralPortrait, draw_person, sample_person, sample_view
 from frisket.recipes.train import train
 from frisket.runs.image_adapters.references import prepare_references
+from frisket.runs.memory.estimate import predict
 from frisket.runs.prepare import prepare
 from frisket.runs.refusals import stop_if_refused
 
@@ -119,7 +120,9 @@ def find_portrait(clip: str) -> ProceduralPortrait:
 
 
 def test_a_run_on_faces_leaves_a_faceid_file(world: Path, tmp_path: Path) -> None:
-    result = train(config_of_faces(world, tmp_path / "run"))
+    config = config_of_faces(world, tmp_path / "run")
+    assert predict(config, prepare=False).adapter > 0
+    result = train(config)
     assert result.image_adapter is not None
     file = read_image_adapter(result.image_adapter)
     assert (file.kind, file.form, file.embedding, file.tokens) == ("faceid", "unit", 64, 4)

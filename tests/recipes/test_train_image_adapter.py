@@ -17,13 +17,17 @@ from frisket.adapters.image.adapter import ImageAdapterModules
 from frisket.adapters.image.files import read_image_adapter
 from frisket.config.load import ConfigError, check
 from frisket.config.tree import Config
+from frisket.data.loader import Loader
 from frisket.families.base import FAMILIES, Source
 from frisket.inference.generate import embed, sample
 from frisket.inference.methods.plugin import METHODS, MethodRequest, ReferencePicture
 from frisket.inference.sample_specs import SampleSpec
 from frisket.media.frames import write_image
 from frisket.recipes.train import train
+from frisket.runs import quickstart_data
+from frisket.runs.image_adapters.references import prepare_references
 from frisket.runs.memory.estimate import predict
+from frisket.runs.prepare import prepare
 from frisket.runs.refusals import stop_if_refused
 from frisket.training.checkpoint import CheckpointError
 
@@ -75,6 +79,38 @@ def test_a_run_leaves_an_adapter_in_the_public_layout(run: Path) -> None:
     scores = [line["validation"] for line in read_metrics(run) if "validation" in line]
     assert all(value == 0 for key, value in scores[-1]["base"].items() if "drift" in key)
     assert scores[-1]["tuned"]["drift/subject"] > 0
+
+
+@pytest.mark.parametrize("variant", ["image", "dit"])
+def test_a_base_in_half_precision_is_previewed(world: Path, tmp_path: Path, variant: str) -> None:
+    config = config_of(
+        world, tmp_path, variant, preview={"every": 1, "prompts": ["sks"]},
+        model={"dtype": "bfloat16"}, run={"steps": 1}, validation={"holdout": 0},
+    )  # fmt: skip
+    train(config)
+    assert len(list((tmp_path / "previews").iterdir())) == 1
+
+
+def test_clips_held_out_are_shown_their_own_reference_though_names_repeat(
+    world: Path, tmp_path: Path
+) -> None:
+    folders = []
+    for number in range(2):
+        folders.append(tmp_path / str(number))
+        quickstart_data.make_clips(folders[-1], seed=number)
+    data = [{"clips": folder / "clips", "masks": folder / "masks"} for folder in folders]
+    config = config_of(world, tmp_path / "run", data=data, validation={"holdout": 6})
+    prepared = prepare(config)
+    names = [item.name for item in prepared.held]
+    assert len(set(names)) < len(names)
+    references = prepare_references(config, prepared)
+    shown = [
+        references.show(batch)[0] for batch in Loader(prepared, batch=1, seed=0).collate_held()
+    ]
+    own = [
+        references.store.load("reference", key).tensors["embedding"] for key in references.held_keys
+    ]
+    assert all(torch.equal(*pair) for pair in zip(shown, own, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -239,6 +275,7 @@ def test_memory_is_foretold(world: Path, tmp_path: Path) -> None:
         ({"memory": {"compile": True}}, "`memory.compile` would freeze"),
         ({"model": {"train": "lora"}}, "`image_adapter.encoder` is of an image adapter"),
         ({"routing": {"background": 0.5}}, "`routing.background` = 0.5"),
+        ({"mix": {"rate": 0.5}}, "`mix.rate` = 0.5"),
         (
             {"model": {"family": "wan", "variant": "2.2-t2v-a14b", "source": ""}},
             "2 denoisers, and an image adapter is for one",

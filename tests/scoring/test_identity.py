@@ -120,3 +120,12 @@ def test_a_person_is_found_among_regions_without_faces(pair):
     assert [person.name for person in collect_references(pair, [picture])] == ["ada"]
     assert collect_references(pair, []) == ()
     assert isinstance(collect_references(pair, [picture])[0], PersonReferences)
+
+
+def test_a_face_in_two_regions_is_the_smaller_ones(pair):
+    """A face region within a person's: one person, not two that resemble each other."""
+    whole, left = torch.ones(1, 64, 64), torch.zeros(1, 64, 64)
+    left[..., :32] = 1
+    regions = {"person": whole, "face": left}
+    alone = TrainingPicture("first", paint_red((0, 0, 60)), WHOLE, 1 - WHOLE, regions)
+    assert [person.name for person in collect_references(pair, [alone])] == ["face"]

@@ -109,7 +109,11 @@ class Loader:
 
     def collate_held(self) -> tuple[Batch, ...]:
         """The held-out clips, one a batch, as they are: no dropout, no swap, no shuffled tags."""
-        return tuple(collate([self._mend(self._plain, item)]) for item in self.prepared.held)
+        samples = (self._mend(self._plain, item) for item in self.prepared.held)
+        # Counted from behind: names may repeat, and those of 0 and above are trained on.
+        return tuple(
+            collate([replace(sample, item=-1 - place)]) for place, sample in enumerate(samples)
+        )
 
     def close(self) -> None:
         """Stop reading ahead, once what is being read is read; batches can still be asked for."""

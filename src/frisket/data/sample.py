@@ -20,8 +20,8 @@ class Sample:
     is there where the prior term reads the mask its own way. `phrases` are the positions on the
     text axis that the phrase of each region that has one takes, () where the caption lacks it.
     `region_flags` says of each region whether this draw teaches it; empty means all. `item` is its
-    place among the prepared clips, -1 where nobody says. `faces` are those that a loss term looks
-    at in this draw.
+    place among the prepared clips; -1, -2 and on of those held out. `faces` are those that a loss
+    term looks at in this draw.
     """
 
     latents: Tensor

@@ -73,10 +73,10 @@ def choose_face(
 ) -> tuple[_Candidate, str]:
     """The face that is meant, and a sentence where others were passed over (else empty).
 
-    The largest, or with `like` (an embedding of unit length, given by `option`) the one of the
-    highest cosine to it. `source` names the picture. Raises FaceNotUsable where there is no face,
-    where the chosen one is below 20 pixels a side or has no key points, and EmbeddingMixup where
-    `like` is of another width than the recogniser's.
+    The largest, or with `like` (an embedding of unit length, given by `option`; "" where there is
+    no such option) the one of the highest cosine to it. `source` names the picture. Raises
+    FaceNotUsable where there is no face, where the chosen one is below 20 pixels a side or has no
+    key points, and EmbeddingMixup where `like` is of another width than the recogniser's.
     """
     if not faces:
         raise FaceNotUsable(
@@ -100,7 +100,7 @@ def choose_face(
         return face, ""
     reason = f"the one most like {option}" if like is not None else "the largest"
     suggestion = f"; to choose another, give a picture of that person by {option}"
-    hint = suggestion if like is None else ""
+    hint = suggestion if like is None and option else ""
     box = face.box
     place = f"at ({(box.left + box.right) / 2:.0f}, {(box.top + box.bottom) / 2:.0f})"
     return face, f"{source} shows {len(faces)} faces: {reason} is taken, {place}{hint}"

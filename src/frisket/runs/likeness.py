@@ -147,7 +147,7 @@ def read_references(
 
 
 def _read_face(recogniser: FaceRecogniser, file: Path) -> FaceEmbedding:
-    face, message = choose_face(recogniser.recognise(decode(file, [0])[0]), str(file))
+    face, message = choose_face(recogniser.recognise(decode(file, [0])[0]), str(file), option="")
     if message:
         log.warning("%s", message)
     assert face.description is not None  # it has key points, or it would have been refused

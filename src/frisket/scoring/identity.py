@@ -79,14 +79,18 @@ def collect_references(
 ) -> tuple[PersonReferences, ...]:
     """A person for each taught region whose faces lie inside it; regions without any are left out.
 
+    A face in several regions (`face` within `person`) is the smallest one's: it is one person.
     Where no regions are named, whoever is inside the mask.
     """
     rows: dict[str, list[FaceVector]] = {}
     for picture in training_pictures:
-        planes = picture.regions or {SUBJECT: picture.inside}
-        for name, plane in planes.items():
-            raw = recogniser.embed_largest(pick_middle(picture.frames), pick_middle(plane)[None])
-            if raw is not None:
+        regions = picture.regions or {SUBJECT: picture.inside}
+        planes = {name: pick_middle(plane)[None] for name, plane in regions.items()}
+        taken_faces: list[FaceVector] = []
+        for name in sorted(planes, key=lambda name: float(planes[name].sum())):
+            raw = recogniser.embed_largest(pick_middle(picture.frames), planes[name])
+            if raw is not None and not any(torch.allclose(raw, face) for face in taken_faces):
+                taken_faces.append(raw)
                 rows.setdefault(name, []).append(raw)
     return tuple(PersonReferences(name, torch.stack(faces)) for name, faces in rows.items())
 

@@ -66,8 +66,9 @@ def test_a_faceid_lora_goes_into_the_stock_pipeline(tmp_path):
     for number in range(8):
         for part in ("q", "k", "v", "out"):
             width = 64
-            adapter.loras[f"{number}.to_{part}_lora.down.weight"] = torch.ones(4, width)
-            adapter.loras[f"{number}.to_{part}_lora.up.weight"] = torch.ones(64, 4)
+            for end, shape in (("down", (4, width)), ("up", (width, 4))):
+                name = f"{number}.to_{part}_lora.{end}.weight"
+                adapter.loras[name] = scene.draw(name, shape)
     write_image_adapter(tmp_path / "faceid.bin", adapter.to_file())
     pipe = pipelines.build_pipeline(pipelines.build_unet())
     pipe.load_ip_adapter(
@@ -75,6 +76,13 @@ def test_a_faceid_lora_goes_into_the_stock_pipeline(tmp_path):
     )
     factors = [n for n, _ in pipe.unet.named_parameters() if ".faceid_0." in n]
     assert len(factors) == 64
+    numbers = number_attentions(pipelines.build_unet().attn_processors)
+    loaded = dict(pipe.unet.named_parameters())
+    for key in factors:  # ....attn1.to_q.lora_A.faceid_0.weight
+        layer, _, rest = key.partition(".to_")
+        part, end = rest.split(".")[0], "down" if ".lora_A." in key else "up"
+        written = adapter.loras[f"{numbers[f'{layer}.processor']}.to_{part}_lora.{end}.weight"]
+        assert torch.equal(loaded[key], written), key
 
 
 def test_flux_and_sd3_load_what_we_write():

@@ -30,7 +30,7 @@ def test_a_face_through_files_guidance_and_maps_is_the_authors(
         options=fastface_cases.CASES[name].make_options(),
     )
     latents = small_sdxl.sample(family, parts, method)
-    assert (latents - PEERS[name]).abs().max() <= 1e-5 * PEERS[name].abs().max()
+    assert (latents - PEERS[name]).abs().max() <= 5e-5 * PEERS[name].abs().max()
 
 
 def test_what_was_recorded_is_apart() -> None:

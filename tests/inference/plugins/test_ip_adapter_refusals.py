@@ -96,25 +96,25 @@ def test_encoders_of_another_kind_or_none_are_named(folder: Path, tmp_path: Path
         read("ip_adapter", folder, "plus", encoder=tmp_path)
 
 
-def test_an_encoder_of_another_width_is_said_with_both(folder: Path, parts: Parts) -> None:
+def test_an_encoder_of_another_width_is_said_with_both(
+    folder: Path, tmp_path: Path, parts: Parts
+) -> None:
     family = scene.load_family("stable_diffusion")
     assert parts.denoiser is not None
     own = scene.build_file("base", family, parts.denoiser)
     projection = {key: value.clone() for key, value in own.projection.items()}
     projection["proj.weight"] = torch.cat([projection["proj.weight"]] * 2, 1)
-    odd = folder / "odd"
-    odd.mkdir()
-    scene.write_file(odd, recognise(projection, own.layers))
+    scene.write_file(tmp_path, recognise(projection, own.layers))
     with pytest.raises(MethodUnusable, match=r"reads 48 numbers .* has 24"):
-        read("ip_adapter", odd, "base", encoder=folder / "clip")
+        read("ip_adapter", tmp_path, "base", encoder=folder / "clip")
 
 
-def test_files_that_are_not_there_or_not_files_say_so(folder: Path) -> None:
+def test_files_that_are_not_there_or_not_files_say_so(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="published at"):
         read("ip_adapter", folder, "absent")
     with pytest.raises(MethodUnusable, match=r"name the file in it \(ip-adapter-base.bin"):
         read("ip_adapter", folder, "base", source=folder)
-    torn = folder / "torn.bin"
+    torn = tmp_path / "torn.bin"
     torn.write_bytes(b"no file")
     with pytest.raises(AdapterMismatch, match="torn"):
         read("ip_adapter", folder, "base", source=torn)
@@ -125,7 +125,9 @@ def test_another_networks_face_is_a_mixup(folder: Path) -> None:
         read("faceid", folder, "faceid", references=(NARROW,))
 
 
-def test_another_models_file_is_refused_when_it_is_built(folder: Path, parts: Parts) -> None:
+def test_another_models_file_is_refused_when_it_is_built(
+    folder: Path, tmp_path: Path, parts: Parts
+) -> None:
     family = scene.load_family("stable_diffusion")
     assert parts.denoiser is not None
     sdxl = scene.build_parts("stable_diffusion", "sdxl")
@@ -139,7 +141,7 @@ def test_another_models_file_is_refused_when_it_is_built(folder: Path, parts: Pa
         ({"0.to_q_lora.up.weight": torch.ones(5, 3)}, "5 outputs"),
     ):
         layers = {**file.layers, **file.loras, **edit}
-        path = scene.write_file(folder / "odd", recognise(file.projection, layers))
+        path = scene.write_file(tmp_path, recognise(file.projection, layers))
         with pytest.raises(MethodUnusable, match=words):
             read("faceid", folder, "faceid", source=path).build(family, parts)
 

@@ -1,5 +1,7 @@
 """UniID's training: what learns and from where, and that what was learnt is read back."""
 
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,22 @@ def test_a_new_adapter_branch_adds_nothing_and_rows_are_apart() -> None:
     torch.testing.assert_close(other[0], moved[0], rtol=1e-5, atol=1e-5)
     assert not torch.allclose(other[1], moved[1], atol=1e-3)
     assert torch.equal(FAMILY.predict(denoiser, LATENTS, T, conditioning), bare)
+
+
+@torch.no_grad()
+def test_a_half_precision_denoiser_and_a_batch_of_another_size() -> None:
+    features, denoiser = draw_features(), deepcopy(PARTS.denoiser).bfloat16()  # type: ignore[union-attr]
+    training = replace(start_tokens(), denoiser=denoiser)
+    small_sdxl.fill(training.adapter.image_proj)
+    half = {name: value.bfloat16() for name, value in draw_conditioning().items()}
+    with training.attach(features):
+        given = FAMILY.predict(denoiser, LATENTS.bfloat16(), T, half)
+        assert torch.isfinite(given).all()
+        with pytest.raises(ValueError, match="4 rows for 2 faces"):
+            FAMILY.predict(
+                denoiser, torch.cat([LATENTS] * 2).bfloat16(), torch.cat([T] * 2),
+                {name: torch.cat([value] * 2) for name, value in half.items()},
+            )  # fmt: skip
 
 
 def test_what_was_learnt_is_read_back_as_a_checkpoint(tmp_path: Path) -> None:

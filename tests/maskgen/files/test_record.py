@@ -167,9 +167,7 @@ def test_the_same_content_under_another_date_is_done(record, clip, mask):
 
 
 def test_only_a_changed_date_costs_reading(record, clip, mask, monkeypatch):
-    monkeypatch.setattr(
-        "frisket.maskgen.files.record._hash_file", lambda _: pytest.fail("was read")
-    )
+    monkeypatch.setattr("frisket.maskgen.files.record.hash_file", lambda _: pytest.fail("was read"))
     assert look(record, clip, mask) == "done"
 
 

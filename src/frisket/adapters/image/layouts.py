@@ -183,9 +183,9 @@ def recognise(
     build = _check_projection(likely, projection)
     numbers = _check_layers(likely, key_values, family)
     _check_loras(likely, loras)
-    inner = tuple(key_values[f"{number}.to_k_ip.weight"].shape[0] for number in numbers)
     width = build.widths if isinstance(build, UniIdTextProjection) else (build.width,)
     _check_widths(likely, key_values, numbers, width[0])
+    inner = tuple(key_values[f"{number}.to_k_ip.weight"].shape[0] for number in numbers)
     states = projection.get("perceiver_resampler.proj_in.weight")
     return ImageAdapterFile(
         kind=likely,
@@ -254,7 +254,7 @@ def _check_projection(
         build = LAYOUTS[kind].build(projection)
     except KeyError as error:
         raise AdapterMismatch(f"its projection is that of {kind} without {error}") from error
-    except (ValueError, IndexError, RuntimeError, ZeroDivisionError) as error:
+    except (ValueError, IndexError, TypeError, RuntimeError, ZeroDivisionError) as error:
         if isinstance(error, AdapterMismatch):
             raise
         raise AdapterMismatch(f"the shapes of its projection fit no {kind}: {error}") from error

@@ -28,7 +28,10 @@ def read_pickle(path: Path) -> dict[str, Any]:
             f"{path} holds more than tensors, or is no torch file; nothing in it was run. Ask for"
             " it as safetensors"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except (
+        *(RuntimeError, EOFError, ValueError, KeyError, AttributeError),
+        *(IndexError, TypeError),
+    ) as error:
         reason = show_text(" ".join(str(error).split()))
         raise AdapterMismatch(f"{path} is cut short or no torch file: {reason}") from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):

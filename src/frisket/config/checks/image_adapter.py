@@ -36,6 +36,12 @@ def find_image_adapter_problems(
             f"{label} is {len(variant.experts)} denoisers, and an image adapter is for one: train a"
             ' LoRA (model.train = "lora"), or take a variant of one denoiser',
         )
+    if config.mix.rate > 0:
+        yield (
+            ("mix", "rate"),
+            f"`mix.rate` = {config.mix.rate:g}: a mix has subjects of several clips, and the"
+            " picture that is shown is of one; with an image adapter leave it out",
+        )
     if config.routing.background < 1:
         yield (
             ("routing", "background"),

@@ -39,6 +39,6 @@ class IdentityTable(Section):
     mask: Path | None = None
     """Where it acts (white), a picture or as many frames as are sampled; empty is everywhere."""
     strict: bool = False
-    """Blend two predictions, so that nothing outside `mask` changes: twice the work."""
+    """Blend two predictions: outside `mask` each is the one without the method. Twice the work."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The method's own."""

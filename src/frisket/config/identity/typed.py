@@ -50,11 +50,11 @@ class MethodOptions(Section):
     masks: Annotated[tuple[str, ...], option("--method-mask", metavar="FILE")] = ()
     """Mask of each --method in turn: it acts there alone; `-` is everywhere."""
     strict: Annotated[bool, option("--method-strict")] = False
-    """Nothing changes outside --method-mask: twice the work."""
+    """Outside --method-mask every prediction is the one without the method: twice the work."""
     options: Annotated[
         tuple[str, ...], option("--method-option", metavar="[METHOD.]KEY=VALUE")
     ] = ()
-    """An option of a method's own, such as control_scale=0.6."""
+    """An option of a method's own, such as identity_net=0.6."""
 
 
 # Options of which one value is for every method; of the others each has its own.
@@ -104,7 +104,10 @@ def pair_methods(typed: MethodOptions) -> tuple[dict[str, Any], ...]:
         table["faces"] = tuple(map(_read_path, faces))
     for table, options in zip(tables, _share_options(labels, typed.options), strict=True):
         table["options"] = options
-        table["strict"] = typed.strict
+    # A method that is everywhere has nothing outside; where all are, `strict` itself is wrong.
+    has_masks = any("mask" in table for table in tables)
+    for table in tables:
+        table["strict"] = typed.strict and ("mask" in table or not has_masks)
     return tuple(tables)
 
 

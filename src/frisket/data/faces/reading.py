@@ -100,7 +100,10 @@ class FaceEntries:
             self.entries.index.commit()  # never hold its lock while a model runs
             try:
                 marks = self._read(window, keypoints)
-            except (BadMedia, BadKeypoints) as error:
+            except BadMedia as error:
+                self.bad[str(window.clip)] = str(error)
+                continue
+            except BadKeypoints as error:
                 self.bad[str(keypoints or window.clip)] = str(error)
                 continue
             self.entries.store("faces", key, pack_marks(marks))

@@ -5,6 +5,7 @@ variant (nothing is read), to read its own files (no denoiser is loaded), and to
 loaded parts. What can be refused is refused in the first two.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,13 @@ class MethodRequest:
     masks: Mapping[ClipSize, Weights] = field(default_factory=dict)
     strict: bool = False
     options: Any = None
+
+    def __post_init__(self) -> None:
+        """MethodUnusable for a scale that is no number, and for strict without masks."""
+        if not math.isfinite(self.scale):
+            raise MethodUnusable(f"scale is {self.scale}; a method's scale is a finite number")
+        if self.strict and not self.masks:
+            raise MethodUnusable("strict keeps what is outside a mask as it is: give one (mask)")
 
 
 @runtime_checkable

@@ -67,7 +67,7 @@ class ClipFaces:
         if not self.request.references:
             return self._embed(picture, points)
         if self._centroid is None:
-            self._centroid = self._read_references(Path(self.request.references))
+            self._centroid = self._read_references(Path(self.request.references).expanduser())
         return self._centroid
 
     def unload(self) -> None:

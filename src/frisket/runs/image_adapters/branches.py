@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from frisket.adapters.image.adapter import ImageAdapterModules, find_image_adapter
-from frisket.adapters.image.attention import KeyValue
 from frisket.adapters.image.numbering import list_places, number_layers
 from frisket.adapters.targets import unwrap_model
 from frisket.attention.base import BranchCall
@@ -23,6 +22,7 @@ from frisket.inference.methods.identity.image_attention import (
     compute_branch,
 )
 from frisket.inference.methods.identity.region_masks import lay_on_rows
+from frisket.inference.methods.identity.token_layers import name_layers
 from frisket.shapes import Weights
 
 
@@ -91,23 +91,11 @@ def connect_branches(family: Family, denoiser: nn.Module) -> ReferenceBranches:
     if adapter is None:
         raise ValueError("no image adapter was put on the denoiser")
     places = list_places(family, model)
-    keys: dict[str, Projection] = {}
-    values: dict[str, Projection] = {}
-    for number, name in number_layers(family, model).items():
-        layer = adapter.ip_adapter[str(number)]
-        assert isinstance(layer, KeyValue)
-        keys[name] = partial(_project, layer.to_k_ip)
-        values[name] = partial(_project, layer.to_v_ip)
-    branches = ReferenceBranches(adapter, keys, values)
+    layers = name_layers(adapter.ip_adapter, number_layers(family, model))
+    branches = ReferenceBranches(adapter, layers.keys, layers.values)
     model.register_forward_pre_hook(branches.begin_call)
-    for name in keys:
+    for name in layers.keys:
         add_branch = places[name].add_branch
         assert add_branch is not None
         add_branch(partial(branches.update, name))
     return branches
-
-
-def _project(linear: nn.Linear, tokens: Tensor) -> Tensor:
-    """In the adapter's own precision, whatever the base's is; under autocast in that."""
-    projected: Tensor = linear(tokens.to(linear.weight.dtype))
-    return projected.to(tokens.dtype)

@@ -33,14 +33,14 @@ MEGABYTES = 256  # of embeddings held in memory
 class ReferenceSet:
     """The references of a run's clips, by their keys in the cache.
 
-    `own_keys` are those of the prepared clips, in order, `held_keys` those of clips held out, by
-    name; "" where the region is not in the clip: it is shown nothing. `other_places` say for each
+    `own_keys` are those of the prepared clips, in order, `held_keys` those of clips held out, in
+    order; "" where the region is not in the clip: it is shown nothing. `other_places` say for each
     prepared clip which ones it may be shown in its place, empty where a clip is shown its own.
     `blank` is what the projection reads where no picture is shown.
     """
 
     own_keys: tuple[str, ...]
-    held_keys: dict[str, str]
+    held_keys: tuple[str, ...]
     other_places: tuple[tuple[int, ...], ...]
     blank: Tensor
     store: Store
@@ -62,8 +62,8 @@ class ReferenceSet:
     def show(self, batch: Batch) -> list[Tensor]:
         """The same without chance, for clips held out: each its own."""
         return [
-            self._read(self.own_keys[item] if item >= 0 else self.held_keys[name])
-            for item, name in zip(batch.items, batch.names, strict=True)
+            self._read(self.own_keys[item] if item >= 0 else self.held_keys[-1 - item])
+            for item in batch.items
         ]
 
     def show_first(self) -> Tensor:
@@ -90,12 +90,12 @@ def prepare_references(
     for number, item in enumerate((*prepared.items, *prepared.held), start=1):
         keys.append(work.embed(item))
         progress(STAGE, number, count, {})
-    own_keys, held_keys = tuple(keys[: len(prepared.items)]), keys[len(prepared.items) :]
+    own_keys, held_keys = tuple(keys[: len(prepared.items)]), tuple(keys[len(prepared.items) :])
     _report_missing(config, own_keys, work.region)
     is_other = config.image_adapter.references == "other"
     return ReferenceSet(
         own_keys=own_keys,
-        held_keys=dict(zip((item.name for item in prepared.held), held_keys, strict=True)),
+        held_keys=held_keys,
         other_places=_find_others(prepared.items, own_keys) if is_other else (),
         blank=work.embed_blank(),
         store=Store(prepared.cache, MEGABYTES),

@@ -1,7 +1,6 @@
 """The image adapter of a configuration: built for a denoiser, refused before any work, shown."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -23,6 +22,7 @@ from frisket.config.tree import Config
 from frisket.families.base import FAMILIES, Family
 from frisket.inference.methods.identity import image_attention
 from frisket.inference.methods.identity.image_attention import ImageAttention
+from frisket.inference.methods.identity.token_layers import name_layers
 from frisket.runs.card import variant_of
 from frisket.runs.image_adapters.branches import connect_branches
 from frisket.runs.image_adapters.readers import measure_reference
@@ -39,7 +39,8 @@ def is_image_adapter_run(config: Config) -> bool:
 def check_image_adapter(config: Config) -> None:
     """Refuse an image adapter that this model, encoder or file has no place for; before any work.
 
-    ConfigError names the option and the fix. Looks at headers and configs alone.
+    ConfigError names the option and the fix. Opens what reads
+    pictures, or its config, for the sizes; no clip and no denoiser.
     """
     if not is_image_adapter_run(config):
         return
@@ -88,13 +89,14 @@ def _refuse_for_unet(config: Config) -> None:
 
 
 def attach_image_adapter(
-    config: Config, family: Family, denoiser: nn.Module
+    config: Config, family: Family, denoiser: nn.Module, reads: tuple[int, ...] | None = None
 ) -> ImageAdapterModules:
     """Put the configured adapter on a loaded denoiser: fresh, or from its file.
 
-    AdapterMismatch names the file, or the model, and what does not fit.
+    `reads` is the shape of what is read of a picture, measured where it is not known yet
+    (`measure_reference`). AdapterMismatch names the file, or the model, and what does not fit.
     """
-    options, reads = config.image_adapter, measure_reference(config)
+    options, reads = config.image_adapter, reads or measure_reference(config)
     if options.source is None:
         start = StartSizes(reads, options.tokens, options.width)
         adapter = start_image_adapter(options.kind, family, denoiser, start, seed=config.run.seed)
@@ -122,9 +124,11 @@ def describe_adapter(config: Config) -> str:
     )
 
 
-def rehearse_rows(config: Config, family: Family, denoiser: nn.Module) -> None:
+def rehearse_rows(
+    config: Config, family: Family, denoiser: nn.Module, reads: tuple[int, ...]
+) -> None:
     """Show an adapter on the meta device pictures without content: for foretelling memory."""
-    blank = torch.empty(measure_reference(config), device="meta")
+    blank = torch.empty(reads, device="meta")
     connect_branches(family, denoiser).set_rows([blank] * config.run.batch)
 
 
@@ -138,12 +142,10 @@ def make_sampling_method(
     numbers = number_layers(family, denoiser)
     weight = next(adapter.parameters())
     embedding, blank = references.show_first(), references.blank[None]
-    layers: dict[str, Any] = {
-        name: adapter.ip_adapter[str(number)] for number, name in numbers.items()
-    }
+    layers = name_layers(adapter.ip_adapter, numbers)
     sampled = image_attention.ImageAdapter(
-        keys={name: layer.to_k_ip for name, layer in layers.items()},
-        values={name: layer.to_v_ip for name, layer in layers.items()},
+        keys=layers.keys,
+        values=layers.values,
         tokens=adapter.image_proj(embedding.to(weight)),
         negative=adapter.image_proj(blank.to(weight)),
     )

@@ -21,8 +21,9 @@ from frisket.families.base import (
 from frisket.families.blocks import blocks_of, plain_tensors
 from frisket.families.experts import experts_of
 from frisket.families.whole_model import open_weights
-from frisket.losses.base import BASE, EMA, Step
+from frisket.losses.base import BASE, DECODED, EMA, FACES, Step
 from frisket.runs.faces.decoding_memory import measure_decoding
+from frisket.runs.image_adapters.readers import measure_reference
 from frisket.runs.image_adapters.setup import attach_image_adapter, rehearse_rows
 from frisket.runs.memory.conditioning_shapes import CAPTION, Unpredictable, build_conditioning
 from frisket.runs.memory.routed_step import RoutedStep, build_routed_step
@@ -236,9 +237,10 @@ def choose_trained(denoiser: nn.Module, config: Config, family: Family) -> None:
         open_weights(denoiser)
         return
     if config.model.train == "image_adapter":
+        reads = measure_reference(config)  # its networks are opened: not on the meta device
         with META:
-            attach_image_adapter(config, family, denoiser)
-        rehearse_rows(config, family, denoiser)
+            attach_image_adapter(config, family, denoiser, reads)
+        rehearse_rows(config, family, denoiser, reads)
         return
     spec = spec_of(config, family)
     for expert in experts_of(denoiser).values():
@@ -304,8 +306,8 @@ def _rehearse(
     clean = torch.empty(shape, device=META)
     cells = torch.empty((shape[0], 1, *shape[2:]), device=META)
     t = torch.full((shape[0],), (low + high) / 2)
-    # Terms that look elsewhere than at predictions are not rehearsed.
-    terms = [pair for pair in terms_of(config).values() if pair[0].needs <= {BASE, EMA}]
+    # Terms that look at decoded pictures are measured apart (`measure_decoding`).
+    terms = [pair for pair in terms_of(config).values() if not pair[0].needs & {DECODED, FACES}]
 
     def forward() -> tuple[Tensor, Step]:
         """As Trainer.step: the noise is gone when the backward pass begins."""

@@ -160,6 +160,9 @@ def test_nothing_is_the_bare_model_and_it_is_left_bare(folder: Path, tmp_path: P
         build_method(tmp_path / "start", options=only_net),  # its last convolutions are zero
     ):
         assert torch.equal(scene.sample_pictures(nothing, specs), bare)
+    # By guidance 1 there is one side, whose words may be the other's.
+    alone = [replace(spec, guidance=1.0, negative=spec.prompt) for spec in specs]
+    assert torch.isfinite(scene.sample_pictures(build_method(folder), alone)).all()
     ones = build_method(folder, masks=lay_masks(1, 1))
     torch.testing.assert_close(scene.sample_pictures(ones, specs), moved, rtol=0, atol=1e-6)
     assert torch.equal(scene.sample_pictures(specs=specs), bare)

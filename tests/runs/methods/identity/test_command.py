@@ -111,13 +111,19 @@ def test_what_is_mistyped_is_one_line(
 
 def test_the_page_shows_options_that_there_are() -> None:
     text = (ROOT / "docs" / "identity.md").read_text(encoding="utf-8")
-    blocks = "\n".join(re.findall(r"```\n(.*?)```", text, re.DOTALL))
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    blocks, toml = (
+        "\n".join(block for name, block in fences if name == language) for language in ("", "toml")
+    )
     commands: Any = typer.main.get_command(app_module.app)
     options = {name for option in commands.commands["generate"].params for name in option.opts}
     assert {word for word in blocks.split() if word.startswith("-")} <= options
     names = re.findall(r"--method (\w+)", blocks)
+    assert names
+    assert "--method-mask" in blocks
     assert set(names) <= set(METHODS.names())
-    tables = tomllib.loads("\n".join(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)))
+    tables = tomllib.loads(toml)
+    assert tables["identity"]
     check(Config.model_validate(tables))
 
 

@@ -11,14 +11,16 @@ from tests.runs.methods.identity.toy import Album, refuse
 
 from frisket.config.load import ConfigError
 from frisket.config.tree import Config
-from frisket.faces.base import EmbeddingMixup, FaceModelNotFound, FaceModelUnusable
+from frisket.faces.base import EMBEDDERS, EmbeddingMixup, FaceModelNotFound, FaceModelUnusable
 from frisket.faces.choose import FaceNotUsable
+from frisket.faces.detect import DETECTORS
 from frisket.faces.embedders.iresnet import build_tiny
 from frisket.families.base import FAMILIES
 from frisket.inference.methods.plugin import METHODS, MethodUnusable
 from frisket.media.paths import BadMedia
 from frisket.recipes.generate import generate
 from frisket.runs.methods.identity.combining import MethodAsk, check_combination
+from frisket.runs.methods.identity.portrait import find_free
 
 Keys = dict[str, Any]
 
@@ -144,9 +146,10 @@ def test_an_embedder_of_another_width(album: Album, tmp_path: Path) -> None:
 
 def test_a_network_that_is_not_free_is_never_taken_unnamed(album: Album, tmp_path: Path) -> None:
     table = album.table(album.draw("ada", 1), embedder="", detector="")
-    with pytest.raises((ConfigError, FaceModelNotFound)) as stop:
+    with pytest.raises(FaceModelNotFound, match="face_detection_yunet"):
         run(tmp_path, table)
-    assert "iresnet" not in str(stop.value) or "non-commercial" in str(stop.value)
+    for shelf, kind in ((EMBEDDERS, "embedder"), (DETECTORS, "detector")):
+        assert shelf.load(find_free(shelf, kind)).commercial
 
 
 def test_a_family_that_cannot(album: Album, tmp_path: Path) -> None:

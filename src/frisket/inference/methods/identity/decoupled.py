@@ -60,7 +60,7 @@ class DecoupledGuidance:
     is guided comes to it as another negative prediction: n' with n' + s (p - n') = guided, for the
     pipeline's strength s and positive p. What a pipeline does to a guided prediction afterwards
     (Qwen-Image's norm, the rescaling of sdxl-v) it still does. `first` and `second` as in
-    `guide_decoupled`.
+    `combine_decoupled`.
     """
 
     family: Family

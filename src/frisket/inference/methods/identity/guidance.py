@@ -62,7 +62,7 @@ def differ_from_plain(
     second: float,
     strength: float,
 ) -> Float[Tensor, "b ..."]:
-    """What `guide_decoupled` (but for `apart`, bare) adds to plain guidance by `strength`.
+    """What `combine_decoupled` (but for `apart`, bare) adds to plain guidance by `strength`.
 
     (first - second) (middle - negative) + (second - strength) (full - negative): exactly 0 where
     all three are one number.

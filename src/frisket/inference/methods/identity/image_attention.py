@@ -247,17 +247,8 @@ class ImageAttention:
         self, pipeline: Any, call: Callable[[], dict[str, Any]], specs: Sequence[SampleSpec]
     ) -> Iterator[None]:
         """Inside, every adapter acts; after, the model is as before, bit for bit."""
-        kwargs = call()
-        # By guidance 1 pipelines ask about the prompt alone, whatever they are handed beside it.
-        is_guided = any(spec.guidance != 1 for spec in specs)
-        find_owners = partial(
-            find_row_owners,
-            count=len(specs),
-            text=kwargs.get("prompt_embeds"),
-            negative=kwargs.get("negative_prompt_embeds") if is_guided else None,
-        )
         check_counts(self.adapters, len(specs))
-        with self.attach_branches(find_owners):
+        with self.attach_branches(make_row_finder(call(), specs)):
             yield
 
     @contextmanager
@@ -309,6 +300,33 @@ def check_counts(adapters: Sequence[ImageAdapter], count: int) -> None:
                 raise ValueError(
                     f"{len(tensor)} {name} for {count} samples: give one for all, or one each"
                 )
+
+
+def make_row_finder(
+    kwargs: Mapping[str, Any], specs: Sequence[SampleSpec]
+) -> Callable[[BranchCall], RowOwners]:
+    """`find_row_owners` for the calls that a pipeline makes when it is called with `kwargs`."""
+    # By guidance 1 pipelines ask about the prompt alone, whatever they are handed beside it.
+    is_guided = any(spec.guidance != 1 for spec in specs)
+    return partial(
+        find_row_owners,
+        count=len(specs),
+        text=kwargs.get("prompt_embeds"),
+        negative=kwargs.get("negative_prompt_embeds") if is_guided else None,
+    )
+
+
+def find_shown_rows(call: BranchCall, count: int) -> RowOwners:
+    """Whose the rows of a training call are in a batch of `count`, a row each, all with the prompt.
+
+    ValueError where they are not as many.
+    """
+    samples = torch.arange(count) if call.samples is None else torch.tensor(call.samples)
+    if len(call.query) != len(samples):
+        raise ValueError(
+            f"the denoiser was called with {len(call.query)} rows for {len(samples)} faces"
+        )
+    return RowOwners(samples, (True,) * len(samples))
 
 
 def find_row_owners(

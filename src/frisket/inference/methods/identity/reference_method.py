@@ -1,7 +1,6 @@
 """The method that an image adapter is, and how it is read: file, encoder, references, layers."""
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -171,10 +170,6 @@ def check_request(request: MethodRequest, family: Family, variant: str) -> None:
     """MethodUnusable for what no file could make good."""
     if reason := refuse_places(family, variant):
         raise MethodUnusable(reason)
-    if not math.isfinite(request.scale):
-        raise MethodUnusable(f"scale is {request.scale}; a method's scale is a finite number")
-    if request.strict and not request.masks:
-        raise MethodUnusable("strict keeps what is outside a mask as it is: give one (mask)")
     if request.source.is_dir():
         raise MethodUnusable(
             f"{request.source} is a folder: name the file in it ({_list_files(request.source)})"

@@ -50,8 +50,6 @@ def read(request: MethodRequest, family: Family, variant: str) -> ReadInstantId:
     if reason := refuse(family, variant):
         raise MethodUnusable(reason)
     strength = check_strength(request.options)
-    if request.strict and not request.masks:
-        raise MethodUnusable("InstantID: strict confinement needs a mask to confine it to")
     faces = []
     for reference in request.references:
         if reference.face is None:

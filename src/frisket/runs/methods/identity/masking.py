@@ -15,8 +15,8 @@ def lay_masks(
     """One mask by the size of each clip (frames, height, width in pixels); {} where there is none.
 
     Planes are 1 1 f h w in [0, 1] on the latent grid, as those of LoRAs are. ConfigError for a
-    mask that is not there, is empty, or has another number of frames; BadMedia for one of another
-    aspect and for a file that is no picture.
+    mask that is not there, is empty, or has another number of frames or another aspect; BadMedia
+    for a file that is no picture.
     """
     if mask is None:
         return {}

@@ -222,8 +222,12 @@ def read_references(
     """
     table = ask.table
     if not looks_for_faces(ask):
-        for option, value in (("--like", table.like), ("--pose", table.pose)):
-            if value is not None:
+        for option, value in (
+            *(("--like", table.like), ("--pose", table.pose), ("--detector", table.detector)),
+            ("--embedder-source", table.embedder_source),
+            ("--detector-source", table.detector_source),
+        ):
+            if value:
                 raise ConfigError(
                     f"{ask.label} looks for no face, so {option} {value} says nothing: leave it"
                     " out, or name an --embedder for files that read faces"

@@ -71,7 +71,7 @@ class PortraitReader:
         """A picture with the key points of its largest face, not embedded."""
         frame = read_frame(path)
         faces = find_faces(self.open_detector(table), frame)
-        face = self._tell_choice(faces, path, None)
+        face = self._tell_choice(faces, path, None, option="")
         assert face.keypoints is not None
         return _join(path, frame, face, len(faces))
 
@@ -128,9 +128,13 @@ class PortraitReader:
         return face, len(faces), frame
 
     def _tell_choice(
-        self, faces: list[DetectedFace], path: Path, like: Float[Tensor, " d"] | None
+        self,
+        faces: list[DetectedFace],
+        path: Path,
+        like: Float[Tensor, " d"] | None,
+        option: str = "--like",
     ) -> DetectedFace:
-        face, sentence = choose_face(faces, str(path), like)
+        face, sentence = choose_face(faces, str(path), like, option)
         if sentence:
             log.warning("%s", sentence)
         return face

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from frisket.evaluation.identity import PersonReferences
 from frisket.faces.recognise import FaceRecogniser
 from frisket.runs.likeness import measure_likeness
 from frisket.runs.methods.identity.plan import MethodPlan, PlannedMethod
+from frisket.runs.methods.identity.portrait import ChosenFace
 from frisket.shapes import Frames
 
 
@@ -24,7 +26,7 @@ class Resemblance:
 def measure_resemblance(plan: MethodPlan, clips: Sequence[Frames]) -> Resemblance:
     """Every sample against everybody that the methods were shown, by the networks that read them.
 
-    People are those of different pictures, called by the name of their first. Where methods name
+    People are called by the name of their first picture. Where methods name
     several embedders, each measures those it has read. A sample without a face counts as 0. The
     network that a method was given is no neutral judge: it is what the method is told.
     """
@@ -34,7 +36,8 @@ def measure_resemblance(plan: MethodPlan, clips: Sequence[Frames]) -> Resemblanc
         table = methods[0].ask.table
         reader = plan.reader
         recogniser = FaceRecogniser(reader.open_detector(table), reader.open_embedder(table))
-        likeness = measure_likeness(recogniser, clips, list_people(methods))
+        people = list_people([method.faces for method in methods])
+        likeness = measure_likeness(recogniser, clips, people)
         for index, line in enumerate(lines):
             line.append(likeness.describe(index))
         records.append({"embedder": table.embedder, **likeness.as_record()})
@@ -55,15 +58,29 @@ def group_methods(methods: Sequence[PlannedMethod]) -> list[list[PlannedMethod]]
     return list(groups.values())
 
 
-def list_people(methods: Sequence[PlannedMethod]) -> list[PersonReferences]:
-    """Everybody once, whichever methods they were shown to; names are each one's own."""
-    people: dict[tuple[Any, ...], PersonReferences] = {}
-    for method in methods:
-        pictures = tuple(face.picture.path for face in method.faces)
-        rows = [face.picture.face.raw for face in method.faces if face.picture.face is not None]
-        if rows and pictures not in people:
-            name = pictures[0].stem
-            names = [person.name for person in people.values()]
-            name = f"{name}-{len(names) + 1}" if name in names else name
-            people[pictures] = PersonReferences(name, torch.stack(rows))
-    return list(people.values())
+def list_people(shown: Sequence[Sequence[ChosenFace]]) -> list[PersonReferences]:
+    """Everybody once, by the faces each method was shown; names are each one's own.
+
+    Methods that were shown one face in common (of the same picture, at the same place) were shown
+    one person; of two faces in a group photo each is its own.
+    """
+    people: list[dict[tuple[Any, ...], Tensor]] = []
+    for chosen in shown:
+        faces = {
+            (face.picture.path, face.box): face.picture.face.raw
+            for face in chosen
+            if face.picture.face is not None
+        }
+        for other in people:
+            if other.keys() & faces.keys():
+                faces = {**other, **faces}
+        people = [other for other in people if not other.keys() & faces.keys()]
+        people += [faces] if faces else []
+    names: list[str] = []
+    for faces in people:
+        name = next(iter(faces))[0].stem
+        names.append(f"{name}-{len(names) + 1}" if name in names else name)
+    return [
+        PersonReferences(name, torch.stack(list(faces.values())))
+        for name, faces in zip(names, people, strict=True)
+    ]

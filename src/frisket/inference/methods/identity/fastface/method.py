@@ -22,7 +22,7 @@ from frisket.inference.sample_specs import SampleSpec
 
 @dataclass(frozen=True, slots=True)
 class DecoupledStrengths:
-    """How a prediction is guided: `guide_decoupled`'s arguments, strengths by the step."""
+    """How a prediction is guided: `combine_decoupled`'s arguments, strengths by the step."""
 
     first: GuidanceStrength
     second: GuidanceStrength

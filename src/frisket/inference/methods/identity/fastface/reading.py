@@ -1,5 +1,6 @@
 """Reads what FastFace needs: a FaceID file, and the options of its guidance and its maps."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -35,7 +36,7 @@ class FastFaceOptions:
     them round, `least` is a floor). a = b is plain guidance by that number. `guidance` says what
     the prediction between the sides was told: "identity" (the paper's), "text", "apart", or "none"
     for the pipeline's own guidance (the authors' realistic style: maps alone, without guidance).
-    `rescale` and `renorm` as in `guide_decoupled`.
+    `rescale` and `renorm` as in `combine_decoupled`.
 
     `maps` changes where a face's tokens are read: "power", "mask" (by the step, token 0 being the
     background's) or "none"; `moments` below 1 brings that much of the map's moments back (theirs
@@ -75,6 +76,10 @@ class FastFaceOptions:
                     f"{name} = {values} says every step, so {name}_course = {course!r} has nothing"
                     " to say: give one number, or leave the course out"
                 )
+            if not all(map(math.isfinite, values)):
+                raise MethodUnusable(f"{name} = {values} must be finite numbers")
+        if any(token < 0 for token in self.map_tokens):
+            raise MethodUnusable(f"map_tokens = {self.map_tokens} are counted from 0")
         if not 0 <= self.rescale <= 1 or not 0 <= self.moments <= 1:
             raise MethodUnusable(
                 f"rescale = {self.rescale:g} and moments = {self.moments:g} are shares: from 0 to 1"

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from frisket.families.base import Family, Parts
 from frisket.inference.methods.identity.image_attention import (
     ImageAdapter,
     ImageAttention,
-    find_row_owners,
+    make_row_finder,
 )
 from frisket.inference.methods.identity.instantid.control import FaceControl, ResidualSource
 from frisket.inference.methods.identity.instantid.loading import place_modules
@@ -155,12 +154,7 @@ class InstantIdMethod:
             mask=mask,
         )
         attention = ImageAttention(self.places, [adapter])
-        find_owners = partial(
-            find_row_owners,
-            count=len(specs),
-            text=kwargs.get("prompt_embeds"),
-            negative=kwargs.get("negative_prompt_embeds"),
-        )
+        find_owners = make_row_finder(kwargs, specs)
         control = self._make_control(specs[0], mask)
         source = ResidualSource(
             self.modules.identity_net,
@@ -212,11 +206,14 @@ def project_face(
     keypoints: Float[Tensor, "5 2"],
     size: tuple[int, int],
 ) -> PosedFace:
-    """A face's raw embedding as tokens, with the key points its picture is drawn from."""
+    """A face's raw embedding as tokens, with the key points its picture is drawn from.
+
+    On the CPU, wherever the modules are: they may have been placed for an earlier call.
+    """
     projection: Any = modules.adapter.image_proj
-    embedding = raw[None].to(projection.latents.dtype)
+    embedding = raw[None].to(projection.latents)
     tokens, negative = projection(embedding), projection.project_negative(embedding)
-    return PosedFace(tokens, negative, keypoints, size)
+    return PosedFace(tokens.cpu(), negative.cpu(), keypoints, size)
 
 
 def scale_strength(strength: InstantIdStrength, scale: float) -> InstantIdStrength:

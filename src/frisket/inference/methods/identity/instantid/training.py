@@ -18,6 +18,7 @@ from frisket.inference.methods.identity.image_attention import (
     ImageAdapter,
     ImageAttention,
     RowOwners,
+    find_shown_rows,
 )
 from frisket.inference.methods.identity.instantid.control import FaceControl, ResidualSource
 from frisket.inference.methods.identity.residuals import add_residuals
@@ -122,16 +123,6 @@ def set_stage(
     source = ResidualSource(net, control, find_owners, lambda: attention.side)
     with add_residuals(unet, source.compute), attention.attach_branches(find_owners):
         yield FaceStage(modules, layers, attention, source)
-
-
-def find_shown_rows(call: BranchCall, count: int) -> RowOwners:
-    """Whose the rows of a call are in a batch of `count`; ValueError where they are not as many."""
-    samples = torch.arange(count) if call.samples is None else torch.tensor(call.samples)
-    if len(call.query) != len(samples):
-        raise ValueError(
-            f"the denoiser was called with {len(call.query)} rows for {len(samples)} faces"
-        )
-    return RowOwners(samples, (True,) * len(samples))
 
 
 @contextmanager

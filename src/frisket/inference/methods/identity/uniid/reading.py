@@ -150,8 +150,6 @@ def read_uniid(request: MethodRequest, family: Family, variant: str) -> ReadUniI
     """
     if reason := refuse_others(family, variant):
         raise MethodUnusable(reason)
-    if request.strict and not request.masks:
-        raise MethodUnusable("strict keeps what is outside a mask as it is: give one (mask)")
     options = request.options or UniIdOptions()
     crops = collect_crops(request)
     files = read_branches(request.source, options.branches)

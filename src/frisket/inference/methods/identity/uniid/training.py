@@ -14,27 +14,27 @@ large: clip them.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from frisket.adapters.image.adapter import ImageAdapterModules as TrainedAdapter
-from frisket.adapters.image.attention import KeyValue
 from frisket.adapters.image.layouts import ImageAdapterFile, recognise
 from frisket.adapters.image.numbering import number_layers
 from frisket.adapters.image.uniid import UniIdAdapterProjection, UniIdTextProjection
 from frisket.adapters.targets import unwrap_model
-from frisket.attention.base import BranchCall
 from frisket.families.base import Conditioning, Family
 from frisket.families.experts import first
 from frisket.inference.methods.identity.adapter_layers import list_expert_places
 from frisket.inference.methods.identity.image_attention import (
     ImageAdapter,
     ImageAttention,
-    RowOwners,
+    find_shown_rows,
 )
 from frisket.inference.methods.identity.rescale import put_tokens, rescale_tokens
+from frisket.inference.methods.identity.token_layers import name_layers
 
 CAPTIONS = {
     "male": "a photo of a man",
@@ -135,23 +135,11 @@ class TokenTraining:
         """Inside, calls of the denoiser read each row's face; gradients reach the branch alone."""
         tokens = self.adapter.image_proj(list(features.maps))
         names = number_layers(self.family, self.denoiser)
-        pairs = {
-            names[int(number)]: pair
-            for number, pair in self.adapter.ip_adapter.items()
-            if isinstance(pair, KeyValue)
-        }
-        adapter = ImageAdapter(
-            {name: pair.to_k_ip for name, pair in pairs.items()},
-            {name: pair.to_v_ip for name, pair in pairs.items()},
-            tokens,
-        )
-
-        def find_own_rows(call: BranchCall) -> RowOwners:
-            samples = range(len(tokens)) if call.samples is None else call.samples
-            return RowOwners(torch.tensor(list(samples)), (True,) * len(samples))
-
+        layers = name_layers(self.adapter.ip_adapter, names)
+        adapter = ImageAdapter(layers.keys, layers.values, tokens)
         places = list_expert_places(self.family, self.denoiser)
-        with ImageAttention(places, [adapter]).attach_branches(find_own_rows):
+        find_owners = partial(find_shown_rows, count=len(tokens))
+        with ImageAttention(places, [adapter]).attach_branches(find_owners):
             yield
 
     def to_file(self) -> ImageAdapterFile:
