@@ -20,8 +20,8 @@ def number_attentions(names: Iterable[str]) -> dict[str, int]:
 
     `names` are the keys of a UNet's `attn_processors` in their order (down, up, mid). Files count
     all layers from 0, so that self-attention is even and the cross-attention after it odd; motion
-    modules and what belongs to an adapter that is loaded, or trained, do not count. AdapterMismatch where the
-    two do not take turns: then no public numbering is known.
+    modules and what belongs to an adapter that is loaded, or trained, do not count.
+    AdapterMismatch where the two do not take turns: then no public numbering is known.
     """
     counted_names = [
         name for name in names if not name.startswith(ELSEWHERE) and MOTION not in name

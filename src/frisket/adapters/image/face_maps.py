@@ -27,7 +27,7 @@ class ReferenceSizes:
         return (self.reads[-1] + sum(map(prod, self.maps)),) if self.maps else self.reads
 
     def pack(
-        self, embedding: Float[Tensor, " d"], maps: Sequence[Float[Tensor, "c h w"]]
+        self, embedding: Float[Tensor, " d"], maps: Sequence[Float[Tensor, "_ _ _"]]
     ) -> Float[Tensor, " n"]:
         """An embedding and its maps as a row; ValueError for maps of other shapes."""
         shapes = tuple(tuple(plane.shape) for plane in maps)

@@ -163,27 +163,26 @@ def measure_layers(family: Family, denoiser: nn.Module) -> dict[int, int]:
 
 def _build_projection(kind: TrainedKind, sizes: StartSizes, width: int) -> nn.Module:
     reads, tokens = sizes.reads, sizes.tokens or TOKENS.get(kind, 0)
-    if kind == "base":
-        return PooledProjection(reads[-1], width, tokens)
-    if kind == "faceid":
-        return FaceProjection(reads[-1], width, tokens)
+    if sizes.maps:
+        return _build_branch(kind, sizes, width, tokens)
+    simple_kinds = {"base": PooledProjection, "faceid": FaceProjection}
+    if kind in simple_kinds:
+        return simple_kinds[kind](reads[-1], width, tokens)
     if kind == "full":
         return TokenwiseProjection(reads[-1], width, reads[0])
+    resampler = FaceResamplerProjection if kind == "instantid" else ResamplerProjection
+    hidden = _fit_hidden(HIDDEN, width)
+    return resampler(reads[-1], width, tokens=tokens, hidden=hidden, inner=hidden)
+
+
+def _build_branch(kind: TrainedKind, sizes: StartSizes, width: int, tokens: int) -> nn.Module:
+    """One of UniID's branches."""
     if kind == "uniid-text":
         return _build_words(sizes, width, tokens)
-    if kind == "uniid-adapter":
-        channels = [shape[0] for shape in sizes.maps]
-        sources = (sum(channels[:-1]), channels[-1])
-        hidden = _fit_hidden(UNIID_HIDDEN, width)
-        return UniIdAdapterProjection(width, tokens=tokens, hidden=hidden, sources=sources)
-    hidden = _fit_hidden(HIDDEN, width)
-    if kind == "instantid":
-        return FaceResamplerProjection(reads[-1], width, tokens=tokens, hidden=hidden, inner=hidden)
-    return ResamplerProjection(reads[-1], width, tokens=tokens, hidden=hidden, inner=hidden)
-
-
-def _list_layers(layers: KeyValues) -> list[KeyValue]:
-    return [layer for layer in layers.values() if isinstance(layer, KeyValue)]
+    channels = [shape[0] for shape in sizes.maps]
+    sources = (sum(channels[:-1]), channels[-1])
+    hidden = _fit_hidden(UNIID_HIDDEN, width)
+    return UniIdAdapterProjection(width, tokens=tokens, hidden=hidden, sources=sources)
 
 
 def _fit_hidden(most: int, width: int) -> int:
@@ -210,3 +209,7 @@ def _build_words(sizes: StartSizes, width: int, tokens: int) -> UniIdTextProject
             f" {deep[0]} and {sizes.reads[-1]} channels"
         )
     return UniIdTextProjection((first, width - first), tokens, sizes.reads[-1])
+
+
+def _list_layers(layers: KeyValues) -> list[KeyValue]:
+    return [layer for layer in layers.values() if isinstance(layer, KeyValue)]

@@ -84,8 +84,8 @@ class ImageAdapterTraining(Section):
         for name in ("embedder", "embedder_source", "detector", "detector_source"):
             if self.kind not in FACE_KINDS and getattr(self, name):
                 raise ValueError(
-                    f"`image_adapter.{name}` is for kinds that read faces ({', '.join(FACE_KINDS)}),"
-                    f" this is {self.kind!r}"
+                    f"`image_adapter.{name}` is for kinds that read faces"
+                    f" ({', '.join(FACE_KINDS)}), this is {self.kind!r}"
                 )
         return self
 

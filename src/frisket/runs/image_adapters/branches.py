@@ -40,8 +40,8 @@ class ReferenceBranches:
     """What the adapter on a denoiser attends to in the calls that come.
 
     `rows` are the embeddings of their pictures, one a row, None where the adapter is off; `place`
-    is where it acts, b 1 f h w in [0, 1] (None: everywhere), and `draw_pictures` gives IdentityNet's
-    pictures b 3 H W, RGB in [0, 1], at a height and width in pixels. They stay until they are set
+    is where it acts, b 1 f h w in [0, 1] (None: everywhere), and `draw_pictures` gives
+    IdentityNet's pictures b 3 H W, RGB in [0, 1], at a height and width in pixels. They stay until they are set
     anew, for a block that is computed again in the backward pass must see what it saw before.
     """
 

@@ -88,7 +88,7 @@ def measure_faces(config: Config) -> ReferenceSizes:
             f' kind = "{options.kind}" reads the stages of a recognition network: set it to'
             ' "iresnet", with its weights as image_adapter.embedder_source'
         )
-    with torch.no_grad():
+    with torch.no_grad(), torch.device("cpu"):
         embeddings, maps = embedder.embed_maps(torch.zeros(1, 3, SIDE, SIDE))
     chosen_maps = maps[-1:] if options.kind == "uniid-text" else maps
     shapes = tuple((plane.shape[1], plane.shape[2], plane.shape[3]) for plane in chosen_maps)
@@ -226,7 +226,8 @@ def open_network(config: Config, name: str) -> Any:
     source = getattr(options, f"{name}_source")
     try:
         plugin: Any = shelf.load(getattr(options, name))
-        return plugin.load("" if source is None else str(source), "cpu")
+        with torch.device("cpu"):  # memory is foretold where all that is made is without content
+            return plugin.load("" if source is None else str(source), "cpu")
     except UnknownPlugin as error:
         raise ConfigError(f"image_adapter.{name}: {error}") from error
     except (FileNotFoundError, ValueError) as error:

@@ -65,8 +65,10 @@ def write_command(config: Config, config_file: str = "") -> str:
         source = getattr(options, f"{name}_source", None)
         words += [f"--{name}", str(getattr(options, name))]
         words += [f"--{name}-source", str(source)] if source is not None else []
-    words = [*map(shlex.quote, words), "--face", "PICTURE", "-p", '"..."']
-    return " ".join(words)
+    if options.strokes != "fixed":
+        words += ["--method-option", f"strokes={options.strokes}"]
+    words += ["--face", "PICTURE", "-p", "PROMPT"]
+    return shlex.join(words)
 
 
 def save_image_adapter(denoiser: nn.Module, folder: Path, metadata: dict[str, str]) -> Path:

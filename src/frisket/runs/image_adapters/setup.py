@@ -32,8 +32,8 @@ from frisket.adapters.spec import AdapterMismatch
 from frisket.adapters.targets import unwrap_model
 from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config
-from frisket.families.base import FAMILIES, Family
 from frisket.faces.base import EmbeddingMixup
+from frisket.families.base import FAMILIES, Family
 from frisket.inference.methods.identity.unets import find_unet
 from frisket.inference.methods.identity.uniid.reading import check_network
 from frisket.runs.card import variant_of
