@@ -11,8 +11,8 @@ from frisket.cli.report.event_file import record_output
 from frisket.progress import Bar
 
 if TYPE_CHECKING:
-    from frisket.config.tree import Config
     from frisket.config.calls import GenerateRequest
+    from frisket.config.tree import Config
 
 
 def add(app: typer.Typer, bar: Bar) -> None:

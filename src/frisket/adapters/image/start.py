@@ -196,19 +196,25 @@ def _build_words(sizes: StartSizes, width: int, tokens: int) -> UniIdTextProject
     AdapterMismatch where there are not two whole heads, or the network's last stage is not as wide
     as its embedding, which the branch takes for granted.
     """
-    first = max(HEAD, round(WORD_SHARE * width / HEAD) * HEAD)
-    if width % HEAD or width <= first:
-        raise AdapterMismatch(
-            f"UniID's words are made of heads of {HEAD} channels for each of two text encoders, and"
-            f" this model reads text of {width}"
-        )
+    widths = split_words(width)
     (deep,) = sizes.maps
     if deep[0] != sizes.reads[-1]:
         raise AdapterMismatch(
             f"UniID's words read a last stage as wide as the embedding, and this network's have"
             f" {deep[0]} and {sizes.reads[-1]} channels"
         )
-    return UniIdTextProjection((first, width - first), tokens, sizes.reads[-1])
+    return UniIdTextProjection(widths, tokens, sizes.reads[-1])
+
+
+def split_words(width: int) -> tuple[int, int]:
+    """How wide UniID's words are for each of two text encoders; AdapterMismatch as above."""
+    first = max(HEAD, round(WORD_SHARE * width / HEAD) * HEAD)
+    if width % HEAD or width <= first:
+        raise AdapterMismatch(
+            f"UniID's words are made of heads of {HEAD} channels for each of two text encoders, and"
+            f" this model reads text of {width}"
+        )
+    return first, width - first
 
 
 def _list_layers(layers: KeyValues) -> list[KeyValue]:

@@ -1,6 +1,7 @@
 """The image adapter of a configuration: built for a denoiser, refused before any work, shown."""
 
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from diffusers import ControlNetModel
@@ -26,6 +27,7 @@ from frisket.adapters.image.start import (
     is_unet,
     refuse_transformer,
     resume_image_adapter,
+    split_words,
     start_image_adapter,
 )
 from frisket.adapters.spec import AdapterMismatch
@@ -33,13 +35,14 @@ from frisket.adapters.targets import unwrap_model
 from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config
 from frisket.faces.base import EmbeddingMixup
-from frisket.families.base import FAMILIES, Family
+from frisket.families.base import FAMILIES, Family, WeightsNotFound
 from frisket.inference.methods.identity.unets import find_unet
 from frisket.inference.methods.identity.uniid.reading import check_network
 from frisket.runs.card import variant_of
 from frisket.runs.image_adapters.branches import connect_branches
 from frisket.runs.image_adapters.readers import measure_reference
 from frisket.runs.image_adapters.references import find_region
+from frisket.runs.prepare import source_of
 
 
 def is_image_adapter_run(config: Config) -> bool:
@@ -74,6 +77,8 @@ def check_image_adapter(config: Config) -> None:
             f'image_adapter.kind = "instantid": {family.name} {variant} makes clips, and a picture'
             " of key points is of one frame; choose a model of pictures"
         )
+    if options.kind == "uniid-text":
+        _check_words(config, family)
     sizes = measure_reference(config)
     if options.source is None:
         return
@@ -85,6 +90,22 @@ def check_image_adapter(config: Config) -> None:
             read_identity_net(options.source / NET)
     except (AdapterMismatch, EmbeddingMixup, FileNotFoundError) as error:
         raise ConfigError(f"image_adapter.source: {options.source}: {error}") from error
+
+
+def _check_words(config: Config, family: Family) -> None:
+    """ConfigError where a model's text is too narrow for UniID's words, if its shape is known."""
+    try:
+        denoiser = family.load_denoiser(replace(source_of(config, family), device="meta"))
+    except WeightsNotFound:
+        return
+    width: Any = unwrap_model(denoiser).config.cross_attention_dim  # type: ignore[union-attr]
+    try:
+        split_words(width)
+    except AdapterMismatch as error:
+        raise ConfigError(
+            f'image_adapter.kind = "uniid-text": {error}; train kind = "uniid-adapter", or another'
+            " model"
+        ) from error
 
 
 def _read_source(config: Config) -> ImageAdapterFile:
