@@ -195,9 +195,10 @@ def test_a_run_begins_with_what_another_left(world: Path, tmp_path: Path, kind: 
             image_adapter={"source": first},
             optimizer={"lr": 1e-30},
             run={"steps": 1},
-        )  # fmt: skip
+        )
     ).image_adapter
-    assert first is not None and again is not None
+    assert first is not None
+    assert again is not None
     weights = [path for path in first.rglob("*") if path.suffix in (".bin", ".safetensors")]
     for path in weights:
         before, after = (read_weights(place / path.relative_to(first)) for place in (first, again))

@@ -1,4 +1,4 @@
-"""`frisket name-norms`: measures how long a text encoder's tokens of people's names are, for UniID."""
+"""`frisket name-norms`: how long a text encoder's tokens of people's names are, for UniID."""
 
 from pathlib import Path
 

@@ -41,8 +41,9 @@ class ReferenceBranches:
 
     `rows` are the embeddings of their pictures, one a row, None where the adapter is off; `place`
     is where it acts, b 1 f h w in [0, 1] (None: everywhere), and `draw_pictures` gives
-    IdentityNet's pictures b 3 H W, RGB in [0, 1], at a height and width in pixels. They stay until they are set
-    anew, for a block that is computed again in the backward pass must see what it saw before.
+    IdentityNet's pictures b 3 H W, RGB in [0, 1], at a height and width in pixels. They stay until
+    they are set anew, for a block that is computed again in the backward pass must see what it saw
+    before.
     """
 
     adapter: ImageAdapterModules
