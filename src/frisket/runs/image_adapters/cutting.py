@@ -46,16 +46,16 @@ def crop_points(
     `frame` is the file's own size. Mirrored, left and right change places.
     """
     sides = torch.tensor([frame[1] / size[1], frame[0] / size[0]])
-    moved = (points + 0.5) * sides - 0.5
+    cut_points = (points + 0.5) * sides - 0.5
     width = frame[1]
     if crop:
         top, left, _, width = (round(value) for value in crop)
-        moved = moved - torch.tensor([float(left), float(top)])
+        cut_points = cut_points - torch.tensor([float(left), float(top)])
         width = min(max(1, width), frame[1] - left)
     if not flip:
-        return moved
-    mirrored = torch.stack([width - 1 - moved[:, 0], moved[:, 1]], dim=1)
-    return mirrored[list(MIRRORED)]
+        return cut_points
+    mirrored_points = torch.stack([width - 1 - cut_points[:, 0], cut_points[:, 1]], dim=1)
+    return mirrored_points[list(MIRRORED)]
 
 
 def lay_softly(

@@ -62,7 +62,7 @@ class ClipReferenceReader(Protocol):
         ...
 
     def read(
-        self, frame: Frame, plane: RegionPlane | None, noted: NotedFaces | None = None
+        self, frame: Frame, plane: RegionPlane | None, noted_faces: NotedFaces | None = None
     ) -> ClipReference | None:
         """What is read of a frame whose region has that coverage; None where nothing is there."""
         ...
@@ -130,14 +130,14 @@ class FaceReferenceReader:
         }
 
     def read(
-        self, frame: Frame, plane: RegionPlane | None, noted: NotedFaces | None = None
+        self, frame: Frame, plane: RegionPlane | None, noted_faces: NotedFaces | None = None
     ) -> ClipReference | None:
         """What is read of that face; None where there is none of 20 pixels or more.
 
-        `noted` are the faces of a file beside the clip: with it the detector is not asked.
+        `noted_faces` are the faces of a file beside the clip: with it the detector is not asked.
         """
         detector, embedder = self.load_networks()
-        faces = find_faces(detector, frame) if noted is None else _list_noted(noted)
+        faces = find_faces(detector, frame) if noted_faces is None else _list_noted(noted_faces)
         faces = [face for face in faces if _is_usable(face)]
         soft = torch.ones(frame.shape[:2])
         if plane is not None:
@@ -196,10 +196,10 @@ class FaceMapReader(FaceReferenceReader):
         return ClipReference(self.sizes.pack(embeddings[0].float().cpu(), rows))
 
 
-def _list_noted(noted: NotedFaces) -> list[DetectedFace]:
+def _list_noted(noted_faces: NotedFaces) -> list[DetectedFace]:
     """Faces of a file, the largest first; those too small to tell anybody by are left out."""
     faces = []
-    for points in sorted(noted, key=measure_side, reverse=True):
+    for points in sorted(noted_faces, key=measure_side, reverse=True):
         side = measure_side(points)
         if side >= LEAST_FACE:
             middle, half = points.mean(0).tolist(), side / 2

@@ -30,6 +30,6 @@ class PoseRows:
     ) -> Float[Tensor, "3 height width"]:
         if points is None:
             return torch.zeros(3, height, width)
-        placed = points * torch.tensor([float(width), float(height)]) - 0.5
-        picture = draw_keypoints(placed, height, width, scaled=self.strokes == "scaled")
+        pixel_points = points * torch.tensor([float(width), float(height)]) - 0.5
+        picture = draw_keypoints(pixel_points, height, width, scaled=self.strokes == "scaled")
         return picture.permute(2, 0, 1).float() / 255

@@ -230,13 +230,13 @@ class _ReferenceWork:
         # Latent frame 0 is frame 0; the others stand for equal shares of the rest.
         step = (len(picks) - 1) / max(1, item.shape[0] - 1)
         pick = picks[round(place * step)]
-        whole = decode(Path(item.clip), (pick,))[0]
-        frame = crop_frame(whole, item.crop, flip=item.flip)
-        noted = None if keypoints is None else _read_noted(keypoints, pick, item, whole)
-        return self.reader.read(frame, None if plane is None else plane[place], noted)
+        full_frame = decode(Path(item.clip), (pick,))[0]
+        frame = crop_frame(full_frame, item.crop, flip=item.flip)
+        noted_faces = None if keypoints is None else _read_noted(keypoints, pick, item, full_frame)
+        return self.reader.read(frame, None if plane is None else plane[place], noted_faces)
 
 
-def _read_noted(keypoints: Path, pick: int, item: Item, whole: Tensor) -> list[FacePoints]:
+def _read_noted(keypoints: Path, pick: int, item: Item, full_frame: Tensor) -> list[FacePoints]:
     """The faces that a file beside a clip has in a frame, where they lie in what is trained on.
 
     ConfigError for a file that cannot be used, or of a picture of another shape.
@@ -245,7 +245,7 @@ def _read_noted(keypoints: Path, pick: int, item: Item, whole: Tensor) -> list[F
         file = read_keypoints(keypoints)
     except BadKeypoints as error:
         raise ConfigError(f"image_adapter: {error}") from error
-    size = (whole.shape[0], whole.shape[1])
+    size = (full_frame.shape[0], full_frame.shape[1])
     if not fits(file.size, size):
         raise ConfigError(
             f"image_adapter: {keypoints}: its size is {file.size[1]} x {file.size[0]} (width x"
