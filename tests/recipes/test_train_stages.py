@@ -148,8 +148,8 @@ def test_a_run_leaves_the_public_layout_and_it_samples(
         [*write_commands(config), "--height", "64", "--width", "64", "--steps", "2", "--compare"],
     )
     assert sampled.exit_code == 0, sampled.output
-    base, moved = sorted((tmp_path / "run" / "samples").rglob("*0*.png"))[:2]
-    assert base.read_bytes() != moved.read_bytes()
+    base_file, adapted_file = sorted((tmp_path / "run" / "samples").rglob("*0*.png"))[:2]
+    assert base_file.read_bytes() != adapted_file.read_bytes()
 
 
 @pytest.mark.slow
@@ -160,8 +160,8 @@ def test_a_killed_run_goes_on_to_the_same_files(world: Path, tmp_path: Path, kin
         "image_adapter": {"references": "other", "dropout": 0.5},
         "run": {"steps": 4},
     }
-    whole = config_of_stage(world, tmp_path / "whole" / "run", kind, **deepcopy(tables))
-    train(whole)
+    whole_config = config_of_stage(world, tmp_path / "whole" / "run", kind, **deepcopy(tables))
+    train(whole_config)
 
     class PowerCut(BaseException):
         pass
@@ -171,10 +171,10 @@ def test_a_killed_run_goes_on_to_the_same_files(world: Path, tmp_path: Path, kin
             raise PowerCut
 
     tables["memory"] = {"checkpointing": True}
-    parts = config_of_stage(world, tmp_path / "parts" / "run", kind, **tables)
+    parts_config = config_of_stage(world, tmp_path / "parts" / "run", kind, **tables)
     with pytest.raises(PowerCut):
-        train(parts, progress=cut)
-    result = train(parts)  # from step 2 on, and blocks computed twice
+        train(parts_config, progress=cut)
+    result = train(parts_config)  # from step 2 on, and blocks computed twice
     assert result.image_adapter is not None
     files = sorted(path for path in result.image_adapter.rglob("*") if path.is_file())
     assert len(files) > 1

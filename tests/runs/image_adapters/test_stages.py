@@ -72,23 +72,23 @@ def test_all_of_it_learns_alone_and_rows_are_independent(kind: TrainedKind) -> N
     assert number_layers(FAMILY, unet) == number_layers(FAMILY, PARTS.denoiser)  # type: ignore[arg-type]
     bare = predict(unet).detach()
     branches.set_rows(draw_rows(kind), None, POSES.draw)
-    begun = predict(unet)
-    assert torch.equal(begun, bare) == (kind == "uniid-adapter")  # its tokens are 0 at first
+    first_output = predict(unet)
+    assert torch.equal(first_output, bare) == (kind == "uniid-adapter")  # its tokens are 0 at first
     assert lora.trainable(unet).keys() == {
         f"frisket_image_adapter.{name}" for name, _ in adapter.named_parameters()
     }
-    begun.square().mean().backward()
+    first_output.square().mean().backward()
     # As several processes need it: none idles, and what is not trained has none.
     assert [name for name, value in adapter.named_parameters() if value.grad is None] == []
     names = [name for name, value in unet.named_parameters() if value.grad is not None]
     assert all(name.startswith("frisket_image_adapter.") for name in names)
     stir(adapter)
     with torch.no_grad():
-        moved = predict(unet)
+        moved_output = predict(unet)
         branches.set_rows([draw_rows(kind)[0], draw_rows(kind, 8)[1]], None, POSES.draw)
         other = predict(unet)
-        torch.testing.assert_close(moved[0], other[0], atol=1e-6, rtol=0)
-        assert not torch.allclose(moved[1], other[1], atol=1e-6)
+        torch.testing.assert_close(moved_output[0], other[0], atol=1e-6, rtol=0)
+        assert not torch.allclose(moved_output[1], other[1], atol=1e-6)
         with lora.frozen(unet):
             assert torch.equal(predict(unet), bare)
         branches.set_rows(None)
