@@ -129,6 +129,7 @@ app.command("import")(import_.command())
 pack.add(app, show_bar)
 app.command("families")(reference.families)
 app.command("methods")(methods.show_methods)
+app.command("name-norms", cls=Command)(methods.measure_name_norms)
 app.command("studio")(studio_command.open_studio)
 app.command("serve")(serve_command.serve)
 

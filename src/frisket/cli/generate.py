@@ -12,6 +12,7 @@ from frisket.progress import Bar
 
 if TYPE_CHECKING:
     from frisket.config.calls import GenerateRequest
+    from frisket.config.tree import Config
 
 
 def add(app: typer.Typer, bar: Bar) -> None:
@@ -35,6 +36,10 @@ def add(app: typer.Typer, bar: Bar) -> None:
         prompts, folder = request.preview.prompts, config.run.output
         if request.prompt_file and ("preview", "prompts") not in typed:
             prompts = ()
+        if config.model.train == "image_adapter" and not (
+            request.base or request.loras or config.identity
+        ):
+            stop_for_image_adapter(config, request.config)
         loras = choose_adapters(
             folder,
             list(request.loras),
@@ -72,6 +77,25 @@ def _load_request() -> "type[GenerateRequest]":
     from frisket.config.calls import GenerateRequest
 
     return GenerateRequest
+
+
+def stop_for_image_adapter(config: "Config", config_file: Path) -> None:
+    """Say where the image adapter of a run is, and which command samples with it.
+
+    Raises BadParameter: what it trained needs a picture to be shown, and nothing else was asked
+    for; and where it is not there yet.
+    """
+    from frisket.runs.image_adapters.results import describe_result, write_command
+
+    path = config.run.output / describe_result(config.image_adapter.kind).path
+    if not path.exists():
+        raise typer.BadParameter(
+            f"{path} is not there yet: train first, or sample the base alone with --base"
+        )
+    raise typer.BadParameter(
+        f"{path} is an image adapter, which is shown a picture: sample with it by\n"
+        f"{write_command(config, str(config_file))}"
+    )
 
 
 def choose_adapters(

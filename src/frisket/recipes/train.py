@@ -30,7 +30,8 @@ from frisket.runs.checkpointing import (
 )
 from frisket.runs.epochs import count_steps, rates_of
 from frisket.runs.image_adapters.references import ReferenceSet, prepare_references
-from frisket.runs.image_adapters.setup import FILE, is_image_adapter_run
+from frisket.runs.image_adapters.results import describe_result
+from frisket.runs.image_adapters.setup import is_image_adapter_run
 from frisket.runs.image_adapters.showing import ShownReferences, connect_references
 from frisket.runs.methods.routing_summary import summarise_routing
 from frisket.runs.prepare import Prepared, prepare, source_of
@@ -62,7 +63,7 @@ class TrainingResult:
     zero_weight_samples: int  # samples that had no weight anywhere
     model: Path | None = None  # the folder, where all weights were trained
     routing: str = ""  # what token routing came to, in a sentence
-    image_adapter: Path | None = None  # the file, where that was trained
+    image_adapter: Path | None = None  # the file or folder, where that was trained
 
     @property
     def lora(self) -> Path:
@@ -166,7 +167,9 @@ def _find_results(config: Config) -> TrainingResult:
         peak_mib=0.0,
         zero_weight_samples=0,
         model=find_model(output) if kind == "all" else None,
-        image_adapter=output / FILE if kind == "image_adapter" else None,
+        image_adapter=output / describe_result(config.image_adapter.kind).path
+        if kind == "image_adapter"
+        else None,
     )
 
 

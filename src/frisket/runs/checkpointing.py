@@ -25,7 +25,8 @@ from frisket.runs.identity import (
     settings_of,
     tell_changes,
 )
-from frisket.runs.image_adapters.setup import FILE, is_image_adapter_run, save_image_adapter
+from frisket.runs.image_adapters.results import save_image_adapter
+from frisket.runs.image_adapters.setup import is_image_adapter_run
 from frisket.runs.image_adapters.showing import ShownReferences
 from frisket.runs.prepare import Prepared
 from frisket.runs.run_page import RunPage
@@ -174,7 +175,7 @@ def save_adapter(config: Config, trainer: Trainer, prepared: Prepared, folder: P
     with trainer.eval_mode() as ready:
         if is_image_adapter_run(config):
             metadata = describe_image_adapter(config, prepared, trainer.done)
-            save_image_adapter(ready, folder / FILE, metadata)
+            save_image_adapter(ready, folder, metadata)
             return
         lora.save(
             ready,

@@ -90,8 +90,8 @@ def find_result(config: Config) -> Path:
     if config.model.train == "image_adapter":
         raise ConfigError(
             f"{config.run.output} trains an image adapter, which this compares with nothing yet:"
-            " its validation in metrics.jsonl does, and frisket generate --method ip_adapter"
-            " samples with it"
+            " its validation in metrics.jsonl does, and `frisket generate CONFIG` says how to"
+            " sample with it"
         )
     if config.model.train == "all":
         return config.run.output / MODEL

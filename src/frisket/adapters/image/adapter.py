@@ -4,13 +4,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from frisket.adapters.image.attention import TRAINED as NAME
 from frisket.adapters.image.attention import KeyValues, make_key_values
+from frisket.adapters.image.face_maps import ReferenceSizes
 from frisket.adapters.image.layouts import ImageAdapterFile, ImageAdapterKind, recognise
+from frisket.adapters.image.uniid import UniIdAdapterProjection, UniIdTextProjection
 from frisket.adapters.targets import unwrap_model
-
-NAME = "frisket_image_adapter"  # of the module in a denoiser that it was put on
 
 
 class ImageAdapterModules(nn.Module):
@@ -19,10 +21,14 @@ class ImageAdapterModules(nn.Module):
     The names of its parameters are those of a public `.safetensors`: `image_proj.*` and
     `ip_adapter.{number}.to_k_ip.weight`. FaceID's LoRA is carried along, not trained here. `family`
     is that of an adapter of ours, empty for a public layout. While `is_silent`, a model that it was
-    put on is to be the base (`frisket.adapters.attach.frozen`).
+    put on is to be the base (`frisket.adapters.attach.frozen`). `sizes` are those of the rows that
+    `project_rows` reads, where these hold maps beside an embedding. `identity_net` is InstantID's,
+    while that is trained: it is saved by `InstantIdModules`, not by `to_file`.
     """
 
     is_silent: bool = False
+    sizes: ReferenceSizes | None = None
+    identity_net: nn.Module | None
 
     def __init__(
         self,
@@ -37,11 +43,17 @@ class ImageAdapterModules(nn.Module):
         self.image_proj = projection
         self.ip_adapter = layers
         self.loras = dict(loras or {})
+        self.identity_net = None
 
     @classmethod
     def from_file(cls, file: ImageAdapterFile) -> "ImageAdapterModules":
-        """An adapter with the weights of a file; raises as `ImageAdapterFile.build_layers`."""
-        return cls(file.kind, file.build_projection(), file.build_layers(), file.loras, file.family)
+        """An adapter with the weights of a file; raises as `ImageAdapterFile.build_layers`.
+
+        UniID's text branch has no layers of its own.
+        """
+        is_text = file.kind == "uniid-text"
+        layers = KeyValues(sum(file.width), {}) if is_text else file.build_layers()
+        return cls(file.kind, file.build_projection(), layers, file.loras, file.family)
 
     @classmethod
     def start_for_model(
@@ -52,6 +64,17 @@ class ImageAdapterModules(nn.Module):
         Raises as `frisket.adapters.image.attention.make_key_values`.
         """
         return cls(kind, projection, make_key_values(model))
+
+    def project_rows(self, rows: Float[Tensor, "b *_"]) -> Float[Tensor, "b t c"]:
+        """Tokens of what was read of pictures, a row each; those of UniID's words side by side."""
+        projection = self.image_proj
+        if self.sizes is not None and isinstance(projection, UniIdTextProjection):
+            embeddings, maps = self.sizes.unpack(rows)
+            return torch.cat(projection(embeddings, maps[-1]), dim=-1)
+        if self.sizes is not None and isinstance(projection, UniIdAdapterProjection):
+            _, maps = self.sizes.unpack(rows)
+            return torch.as_tensor(projection(maps))
+        return torch.as_tensor(projection(rows))
 
     def to_file(self) -> ImageAdapterFile:
         """Copies of its weights, to be written; AdapterMismatch where the parts do not fit."""

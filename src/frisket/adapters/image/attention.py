@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from frisket.adapters.spec import AdapterMismatch
 
 CROSS, SELF = ".attn2.processor", ".attn1.processor"
-ELSEWHERE = ("encoder_hid_proj.",)  # a loaded resampler's own attention, which comes last
+TRAINED = "frisket_image_adapter"  # the module in a denoiser that an adapter in training is
+# What comes last: a loaded resampler's own attention, and IdentityNet's in training.
+ELSEWHERE = ("encoder_hid_proj.", f"{TRAINED}.")
 MOTION = "motion_modules."
 
 
@@ -18,8 +20,8 @@ def number_attentions(names: Iterable[str]) -> dict[str, int]:
 
     `names` are the keys of a UNet's `attn_processors` in their order (down, up, mid). Files count
     all layers from 0, so that self-attention is even and the cross-attention after it odd; motion
-    modules and the resampler of an adapter that is loaded do not count. AdapterMismatch where the
-    two do not take turns: then no public numbering is known.
+    modules and what belongs to an adapter that is loaded, or trained, do not count.
+    AdapterMismatch where the two do not take turns: then no public numbering is known.
     """
     counted_names = [
         name for name in names if not name.startswith(ELSEWHERE) and MOTION not in name

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from frisket.config.checks.lora_options import find_lora_options
+from frisket.config.image_adapter.tables import FACE_KINDS
 from frisket.config.provenance import Key
 from frisket.config.tree import Config
 from frisket.registry import suggest
@@ -52,7 +53,7 @@ def find_image_adapter_problems(
 
 def _find_table_problems(config: Config) -> Iterator[tuple[Key, str]]:
     options = config.image_adapter
-    if options.kind == "faceid":
+    if options.kind in FACE_KINDS:
         yield from _find_face_problems(config)
     elif options.encoder is None:
         yield (
@@ -71,14 +72,22 @@ def _find_table_problems(config: Config) -> Iterator[tuple[Key, str]]:
 
 def _find_face_problems(config: Config) -> Iterator[tuple[Key, str]]:
     """Networks are named by the user: none is a default, for most are not free for any use."""
-    for name, free in (("embedder", "sface"), ("detector", "yunet")):
+    kind = config.image_adapter.kind
+    embedder = "iresnet is the one" if kind.startswith("uniid") else "sface is free for any use"
+    for name, hint in (("embedder", embedder), ("detector", "yunet is free for any use")):
         if not getattr(config.image_adapter, name):
             yield (
                 ("image_adapter", name),
-                f'`image_adapter.{name}` is not set, and kind = "faceid" reads faces by one: name'
-                f" it (`frisket methods` lists them; {free} is free for any use), and give its file"
-                f" as image_adapter.{name}_source",
+                f'`image_adapter.{name}` is not set, and kind = "{kind}" reads faces by one: name'
+                f" it (`frisket methods` lists them; {hint}), and give its file as"
+                f" image_adapter.{name}_source",
             )
+    if config.image_adapter.kind == "instantid" and config.mix.rate:
+        yield (
+            ("mix", "rate"),
+            f"`mix.rate` = {config.mix.rate:g}: a mix moves faces, and InstantID would be shown the"
+            " key points of the clip as it was; set it to 0",
+        )
 
 
 def _find_memory_problems(config: Config) -> Iterator[tuple[Key, str]]:

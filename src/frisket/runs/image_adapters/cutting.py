@@ -7,6 +7,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from frisket.data.faces.keypoints import MIRRORED
+
 GREY = 127.0
 MARGIN = 0.1  # of the region's longer side, on each of its sides
 PRESENT = 0.5  # coverage from which a cell belongs to the rectangle around a region
@@ -29,6 +31,31 @@ def crop_frame(
         top, left, height, width = (round(value) for value in crop)
         frame = frame[top : top + max(1, height), left : left + max(1, width)]
     return frame.flip(1) if flip else frame
+
+
+def crop_points(
+    points: Float[Tensor, "5 2"],
+    size: tuple[int, int],
+    frame: tuple[int, int],
+    crop: Sequence[float],
+    *,
+    flip: bool = False,
+) -> Float[Tensor, "5 2"]:
+    """Key points (x, y) of a picture of `size` (H, W) in what `crop_frame` leaves of a frame.
+
+    `frame` is the file's own size. Mirrored, left and right change places.
+    """
+    sides = torch.tensor([frame[1] / size[1], frame[0] / size[0]])
+    cut_points = (points + 0.5) * sides - 0.5
+    width = frame[1]
+    if crop:
+        top, left, _, width = (round(value) for value in crop)
+        cut_points = cut_points - torch.tensor([float(left), float(top)])
+        width = min(max(1, width), frame[1] - left)
+    if not flip:
+        return cut_points
+    mirrored_points = torch.stack([width - 1 - cut_points[:, 0], cut_points[:, 1]], dim=1)
+    return mirrored_points[list(MIRRORED)]
 
 
 def lay_softly(

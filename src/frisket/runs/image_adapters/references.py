@@ -14,14 +14,17 @@ from frisket.config.regions import names_of
 from frisket.config.tree import Config
 from frisket.data.cached.index import Index
 from frisket.data.cached.store import Cache, CorruptEntry, key_of
+from frisket.data.faces.keypoints import BadKeypoints, FacePoints, find_keypoints, read_keypoints
 from frisket.data.loader import Store
 from frisket.data.mask_pipeline import arrange
 from frisket.data.records import Item, Prepared
 from frisket.data.sample import Batch
 from frisket.media.frames import decode
+from frisket.media.geometry import fits
 from frisket.progress import Progress
-from frisket.runs.image_adapters.cutting import choose_latent_frame, crop_frame
-from frisket.runs.image_adapters.readers import make_reader
+from frisket.runs.image_adapters.cutting import choose_latent_frame, crop_frame, crop_points
+from frisket.runs.image_adapters.face_readers import ClipReference
+from frisket.runs.image_adapters.readers import FACE_READERS, make_reader
 
 log = logging.getLogger(__name__)
 RULE = 1  # of cutting and encoding; another number makes all entries anew
@@ -54,22 +57,40 @@ class ReferenceSet:
         choices = torch.rand(len(batch), 2).tolist()
         keys = []
         for item, (is_dropped, choice) in zip(batch.items, choices, strict=True):
-            candidates = self.other_places[item] if self.other_places else ()
+            # A clip that does not show the region teaches nobody's face.
+            is_other = bool(self.other_places) and bool(self.own_keys[item])
+            candidates = self.other_places[item] if is_other else ()
             place = candidates[int(choice * len(candidates))] if candidates else item
             keys.append("" if is_dropped < dropout else self.own_keys[place])
         return [self._read(key) for key in keys]
 
     def show(self, batch: Batch) -> list[Tensor]:
         """The same without chance, for clips held out: each its own."""
-        return [
-            self._read(self.own_keys[item] if item >= 0 else self.held_keys[-1 - item])
-            for item in batch.items
-        ]
+        return [self._read(key) for key in self._list_keys(batch)]
+
+    def list_points(self, batch: Batch) -> list[Float[Tensor, "5 2"] | None]:
+        """Of each row the key points of the clip's own face, as shares of its sides; None: none."""
+        return [self._read_points(key) for key in self._list_keys(batch)]
 
     def show_first(self) -> Tensor:
         """What the first prepared clip with a reference is shown, b = 1, for previews."""
-        key = next((key for key in self.own_keys if key), "")
-        return self._read(key)[None]
+        return self._read(self._find_first())[None]
+
+    def show_first_points(self) -> Float[Tensor, "5 2"] | None:
+        """The key points of the same clip."""
+        return self._read_points(self._find_first())
+
+    def _find_first(self) -> str:
+        return next((key for key in self.own_keys if key), "")
+
+    def _list_keys(self, batch: Batch) -> list[str]:
+        """The keys of the clips' own references."""
+        return [
+            self.own_keys[item] if item >= 0 else self.held_keys[-1 - item] for item in batch.items
+        ]
+
+    def _read_points(self, key: str) -> Tensor | None:
+        return self.store.load("reference", key).tensors.get("keypoints") if key else None
 
     def _read(self, key: str) -> Tensor:
         return self.store.load("reference", key).tensors["embedding"] if key else self.blank
@@ -105,7 +126,7 @@ def prepare_references(
 def _report_missing(config: Config, keys: Sequence[str], region: str) -> None:
     """Say how many clips are shown nothing; ConfigError where none has a reference."""
     subject = repr(region)
-    if config.image_adapter.kind == "faceid":
+    if config.image_adapter.kind in FACE_READERS:
         subject = "a face" + (f" where its mask has {region!r}" if region else "")
     if not any(keys):
         raise ConfigError(
@@ -166,23 +187,31 @@ class _ReferenceWork:
         if plane is not None and not bool((plane > 0).any()):
             return ""
         record = {"clip": item.latents, "coverage": coverage if plane is not None else None}
+        keypoints = find_keypoints(Path(item.clip)) if self.reader.reads_points else None
+        if keypoints is not None:
+            with Index(self.cache.folder) as index:
+                record["keypoints"] = index.content(keypoints)
         key = key_of({**self.record, **record})
-        embedding = self._keep(key, lambda: self._read_item(item, plane))
+        embedding = self._keep(key, lambda: self._read_item(item, plane, keypoints))
         return key if len(embedding) else ""
 
     def embed_blank(self) -> Tensor:
         """What is read where no picture is shown."""
-        return self._keep(key_of({**self.record, "clip": None}), self.reader.read_blank)
+        key = key_of({**self.record, "clip": None})
+        return self._keep(key, lambda: ClipReference(self.reader.read_blank()))
 
-    def _keep(self, key: str, read: Callable[[], Tensor | None]) -> Tensor:
+    def _keep(self, key: str, read: Callable[[], ClipReference | None]) -> Tensor:
         """What is read of a picture, stored unless the cache has it whole; empty for nothing."""
         try:
             return self.cache.load("reference", key).tensors["embedding"]
         except CorruptEntry:
             self.cache.need_writable("reference", key)
-            embedding = read()
-            embedding = torch.zeros(0) if embedding is None else embedding.float()
-            self.cache.store("reference", key, {"embedding": embedding})
+            reference = read()
+            embedding = torch.zeros(0) if reference is None else reference.row.float()
+            tensors = {"embedding": embedding}
+            if reference is not None and reference.keypoints is not None:
+                tensors["keypoints"] = reference.keypoints
+            self.cache.store("reference", key, tensors)
             return embedding
 
     def _read_plane(self, coverage: str) -> Float[Tensor, "f h w"]:
@@ -192,11 +221,36 @@ class _ReferenceWork:
         plane: Tensor = planes[self.regions.index(self.region)]
         return plane
 
-    def _read_item(self, item: Item, plane: Tensor | None) -> Tensor | None:
+    def _read_item(
+        self, item: Item, plane: Tensor | None, keypoints: Path | None
+    ) -> ClipReference | None:
         place = 0 if plane is None else choose_latent_frame(plane)
         picks = item.picks or (0,)
         # Latent frame 0 is frame 0; the others stand for equal shares of the rest.
         step = (len(picks) - 1) / max(1, item.shape[0] - 1)
-        frame = decode(Path(item.clip), (picks[round(place * step)],))[0]
-        frame = crop_frame(frame, item.crop, flip=item.flip)
-        return self.reader.read(frame, None if plane is None else plane[place])
+        pick = picks[round(place * step)]
+        full_frame = decode(Path(item.clip), (pick,))[0]
+        frame = crop_frame(full_frame, item.crop, flip=item.flip)
+        noted_faces = None if keypoints is None else _read_noted(keypoints, pick, item, full_frame)
+        return self.reader.read(frame, None if plane is None else plane[place], noted_faces)
+
+
+def _read_noted(keypoints: Path, pick: int, item: Item, full_frame: Tensor) -> list[FacePoints]:
+    """The faces that a file beside a clip has in a frame, where they lie in what is trained on.
+
+    ConfigError for a file that cannot be used, or of a picture of another shape.
+    """
+    try:
+        file = read_keypoints(keypoints)
+    except BadKeypoints as error:
+        raise ConfigError(f"image_adapter: {error}") from error
+    size = (full_frame.shape[0], full_frame.shape[1])
+    if not fits(file.size, size):
+        raise ConfigError(
+            f"image_adapter: {keypoints}: its size is {file.size[1]} x {file.size[0]} (width x"
+            f" height), its clip {size[1]} x {size[0]}: write the key points of the clip as it is"
+        )
+    return [
+        crop_points(points, file.size, size, item.crop, flip=item.flip)
+        for points in file.faces.get(pick, ())
+    ]

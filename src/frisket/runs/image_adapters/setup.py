@@ -1,34 +1,48 @@
 """The image adapter of a configuration: built for a denoiser, refused before any work, shown."""
 
-from pathlib import Path
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
+from diffusers import ControlNetModel
 from torch import nn
 
-from frisket.adapters.image.adapter import ImageAdapterModules, find_image_adapter, install_adapter
-from frisket.adapters.image.files import read_image_adapter, write_image_adapter
-from frisket.adapters.image.numbering import list_places, number_layers
+from frisket.adapters.image.adapter import ImageAdapterModules, install_adapter
+from frisket.adapters.image.face_maps import ReferenceSizes
+from frisket.adapters.image.files import read_image_adapter
+from frisket.adapters.image.instantid import (
+    NET,
+    InstantIdModules,
+    compare_nets,
+    find_adapter,
+    read_identity_net,
+)
+from frisket.adapters.image.layouts import ImageAdapterFile
+from frisket.adapters.image.numbering import number_layers
 from frisket.adapters.image.start import (
     TOKENS,
+    UNET_KINDS,
     StartSizes,
     check_file,
     is_unet,
+    refuse_transformer,
     resume_image_adapter,
+    split_words,
     start_image_adapter,
 )
 from frisket.adapters.spec import AdapterMismatch
+from frisket.adapters.targets import unwrap_model
 from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config
-from frisket.families.base import FAMILIES, Family
-from frisket.inference.methods.identity import image_attention
-from frisket.inference.methods.identity.image_attention import ImageAttention
-from frisket.inference.methods.identity.token_layers import name_layers
+from frisket.faces.base import EmbeddingMixup
+from frisket.families.base import FAMILIES, Family, WeightsNotFound
+from frisket.inference.methods.identity.unets import find_unet
+from frisket.inference.methods.identity.uniid.reading import check_network
 from frisket.runs.card import variant_of
 from frisket.runs.image_adapters.branches import connect_branches
 from frisket.runs.image_adapters.readers import measure_reference
-from frisket.runs.image_adapters.references import ReferenceSet, find_region
-
-FILE = "image_adapter.safetensors"  # in the folder of a run, and in its checkpoints
+from frisket.runs.image_adapters.references import find_region
+from frisket.runs.prepare import source_of
 
 
 def is_image_adapter_run(config: Config) -> bool:
@@ -39,8 +53,7 @@ def is_image_adapter_run(config: Config) -> bool:
 def check_image_adapter(config: Config) -> None:
     """Refuse an image adapter that this model, encoder or file has no place for; before any work.
 
-    ConfigError names the option and the fix. Opens what reads
-    pictures, or its config, for the sizes; no clip and no denoiser.
+    ConfigError names the option and the fix. Looks at headers and configs alone.
     """
     if not is_image_adapter_run(config):
         return
@@ -50,6 +63,8 @@ def check_image_adapter(config: Config) -> None:
     assert denoiser is not None
     try:
         numbers = number_layers(family, denoiser)
+        if options.kind in UNET_KINDS:
+            refuse_transformer(options.kind, numbers)
     except AdapterMismatch as error:
         raise ConfigError(
             f'model.train = "image_adapter": {family.name} {variant}: {error}; train a LoRA, or'
@@ -57,14 +72,62 @@ def check_image_adapter(config: Config) -> None:
         ) from error
     if is_unet(numbers):
         _refuse_for_unet(config)
-    reads = measure_reference(config)
+    if options.kind == "instantid" and family.variants[variant].video:
+        raise ConfigError(
+            f'image_adapter.kind = "instantid": {family.name} {variant} makes clips, and a picture'
+            " of key points is of one frame; choose a model of pictures"
+        )
+    if options.kind == "uniid-text":
+        _check_words(config, family)
+    sizes = measure_reference(config)
     if options.source is None:
         return
     try:
-        file = read_image_adapter(options.source, options.kind)
-        check_file(options.kind, family.name, file, reads)
-    except (AdapterMismatch, FileNotFoundError) as error:
+        file = _read_source(config)
+        check_file(options.kind, family.name, file, sizes.reads)
+        _check_maps(config, file, sizes)
+        if options.kind == "instantid":
+            read_identity_net(options.source / NET)
+    except (AdapterMismatch, EmbeddingMixup, FileNotFoundError) as error:
         raise ConfigError(f"image_adapter.source: {options.source}: {error}") from error
+
+
+def _check_words(config: Config, family: Family) -> None:
+    """ConfigError where a model's text is too narrow for UniID's words, if its shape is known."""
+    try:
+        denoiser = family.load_denoiser(replace(source_of(config, family), device="meta"))
+    except WeightsNotFound:
+        return
+    width: Any = unwrap_model(denoiser).config.cross_attention_dim  # type: ignore[union-attr]
+    try:
+        split_words(width)
+    except AdapterMismatch as error:
+        raise ConfigError(
+            f'image_adapter.kind = "uniid-text": {error}; train kind = "uniid-adapter", or another'
+            " model"
+        ) from error
+
+
+def _read_source(config: Config) -> ImageAdapterFile:
+    """The file to go on from, of InstantID that in its folder; raises as `read_image_adapter`."""
+    options = config.image_adapter
+    assert options.source is not None
+    path = options.source
+    if options.kind == "instantid":
+        if not path.is_dir():
+            raise AdapterMismatch(f"it is no folder; InstantID's has ip-adapter.bin and {NET}/")
+        path = find_adapter(path)
+    elif options.kind in UNET_KINDS and not path.is_dir():
+        raise AdapterMismatch("it is no folder; a branch of UniID is one, with pytorch_model.bin")
+    return read_image_adapter(path, options.kind)
+
+
+def _check_maps(config: Config, file: ImageAdapterFile, sizes: ReferenceSizes) -> None:
+    """EmbeddingMixup where a branch of UniID was trained with a network of other widths."""
+    if sizes.maps and config.image_adapter.source is not None:
+        maps = [torch.empty(1, *shape, device="meta") for shape in sizes.maps]
+        embeddings = torch.empty(1, sizes.reads[-1], device="meta")
+        check_network(config.image_adapter.source, file, embeddings, maps)
 
 
 def _refuse_for_unet(config: Config) -> None:
@@ -89,24 +152,47 @@ def _refuse_for_unet(config: Config) -> None:
 
 
 def attach_image_adapter(
-    config: Config, family: Family, denoiser: nn.Module, reads: tuple[int, ...] | None = None
+    config: Config, family: Family, denoiser: nn.Module, sizes: ReferenceSizes | None = None
 ) -> ImageAdapterModules:
     """Put the configured adapter on a loaded denoiser: fresh, or from its file.
 
-    `reads` is the shape of what is read of a picture, measured where it is not known yet
+    `sizes` is the shape of what is read of a picture, measured where it is not known yet
     (`measure_reference`). AdapterMismatch names the file, or the model, and what does not fit.
     """
-    options, reads = config.image_adapter, reads or measure_reference(config)
+    options, sizes = config.image_adapter, sizes or measure_reference(config)
     if options.source is None:
-        start = StartSizes(reads, options.tokens, options.width)
+        spatial = family.variants[variant_of(config)].grid.spatial
+        start = StartSizes(sizes.reads, options.tokens, options.width, sizes.maps, spatial)
         adapter = start_image_adapter(options.kind, family, denoiser, start, seed=config.run.seed)
     else:
-        file = read_image_adapter(options.source, options.kind)
         try:
-            adapter = resume_image_adapter(options.kind, family, denoiser, file, reads)
-        except AdapterMismatch as error:
+            adapter = _resume_source(config, family, denoiser, sizes)
+        except (AdapterMismatch, EmbeddingMixup) as error:
             raise AdapterMismatch(f"{options.source}: {error}") from error
     install_adapter(denoiser, adapter)
+    if adapter.identity_net is not None and config.memory.checkpointing:
+        cast(ControlNetModel, adapter.identity_net).enable_gradient_checkpointing()
+    return adapter
+
+
+def _resume_source(
+    config: Config, family: Family, denoiser: nn.Module, sizes: ReferenceSizes
+) -> ImageAdapterModules:
+    """The adapter of the configured file or folder, checked against the denoiser."""
+    options, file = config.image_adapter, _read_source(config)
+    assert options.source is not None
+    adapter = resume_image_adapter(options.kind, family, denoiser, file, sizes.reads)
+    if sizes.maps:
+        _check_maps(config, file, sizes)
+        adapter.sizes = sizes
+    if options.kind != "instantid":
+        return adapter
+    net, unet = read_identity_net(options.source / NET), find_unet(unwrap_model(denoiser))
+    assert unet is not None
+    if misfit := compare_nets(net, unet):
+        raise AdapterMismatch(f"it was made for another model: {misfit}")
+    InstantIdModules(adapter, net)  # refuses tokens of another width
+    adapter.identity_net = net
     return adapter
 
 
@@ -115,6 +201,8 @@ def describe_adapter(config: Config) -> str:
     options, region = config.image_adapter, find_region(config)
     whose = {"self": "the clip's own picture", "other": "a picture of another clip"}
     part = f"{region} alone, on grey" if region else "whole"
+    if options.kind in ("faceid", *UNET_KINDS):
+        part = f"the face in {region}" if region else "the largest face"
     start = f", from {options.source.name}" if options.source is not None else ""
     place = ", within the masks" if options.confine else ""
     picture = f"{whose[options.references]} ({part})"
@@ -125,35 +213,13 @@ def describe_adapter(config: Config) -> str:
 
 
 def rehearse_rows(
-    config: Config, family: Family, denoiser: nn.Module, reads: tuple[int, ...]
+    config: Config, family: Family, denoiser: nn.Module, sizes: ReferenceSizes
 ) -> None:
     """Show an adapter on the meta device pictures without content: for foretelling memory."""
-    blank = torch.empty(reads, device="meta")
-    connect_branches(family, denoiser).set_rows([blank] * config.run.batch)
+    count = config.run.batch
+    blank = torch.empty(sizes.row, device="meta")
 
+    def draw_nothing(height: int, width: int) -> torch.Tensor:
+        return torch.empty(count, 3, height, width, device="meta")
 
-@torch.no_grad()
-def make_sampling_method(
-    family: Family, denoiser: nn.Module, references: ReferenceSet
-) -> ImageAttention:
-    """The adapter as it is now, for sampling: the first clip's reference, against no picture."""
-    adapter = find_image_adapter(denoiser)
-    assert adapter is not None
-    numbers = number_layers(family, denoiser)
-    weight = next(adapter.parameters())
-    embedding, blank = references.show_first(), references.blank[None]
-    layers = name_layers(adapter.ip_adapter, numbers)
-    sampled = image_attention.ImageAdapter(
-        keys=layers.keys,
-        values=layers.values,
-        tokens=adapter.image_proj(embedding.to(weight)),
-        negative=adapter.image_proj(blank.to(weight)),
-    )
-    return ImageAttention(list(list_places(family, denoiser).values()), [sampled])
-
-
-def save_image_adapter(denoiser: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-    """Write the adapter on a denoiser in the public layout (UNets), or ours with the same names."""
-    adapter = find_image_adapter(denoiser)
-    assert adapter is not None
-    write_image_adapter(path, adapter.to_file(), metadata)
+    connect_branches(family, denoiser).set_rows([blank] * count, None, draw_nothing)

@@ -237,10 +237,10 @@ def choose_trained(denoiser: nn.Module, config: Config, family: Family) -> None:
         open_weights(denoiser)
         return
     if config.model.train == "image_adapter":
-        reads = measure_reference(config)  # its networks are opened: not on the meta device
+        sizes = measure_reference(config)  # its networks are opened: not on the meta device
         with META:
-            attach_image_adapter(config, family, denoiser, reads)
-        rehearse_rows(config, family, denoiser, reads)
+            attach_image_adapter(config, family, denoiser, sizes)
+        rehearse_rows(config, family, denoiser, sizes)
         return
     spec = spec_of(config, family)
     for expert in experts_of(denoiser).values():

@@ -107,5 +107,5 @@ METHOD = MethodPlugin(
     refuse=refuse,
     read=read,
     options=InstantIdStrength,
-    trains="projection, keys and values, IdentityNet: from Python alone (set_stage)",
+    trains="projection, keys and values, IdentityNet, with the masked loss",
 )

@@ -58,17 +58,17 @@ def group_methods(methods: Sequence[PlannedMethod]) -> list[list[PlannedMethod]]
     return list(groups.values())
 
 
-def list_people(shown: Sequence[Sequence[ChosenFace]]) -> list[PersonReferences]:
+def list_people(groups: Sequence[Sequence[ChosenFace]]) -> list[PersonReferences]:
     """Everybody once, by the faces each method was shown; names are each one's own.
 
     Methods that were shown one face in common (of the same picture, at the same place) were shown
     one person; of two faces in a group photo each is its own.
     """
     people: list[dict[tuple[Any, ...], Tensor]] = []
-    for chosen in shown:
+    for chosen_faces in groups:
         faces = {
             (face.picture.path, face.box): face.picture.face.raw
-            for face in chosen
+            for face in chosen_faces
             if face.picture.face is not None
         }
         for other in people:

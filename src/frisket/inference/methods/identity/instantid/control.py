@@ -118,13 +118,18 @@ def predict_residuals(
 
 
 def _check_picture(net: ControlNetModel, sample: Tensor, picture: Tensor) -> None:
-    factor = 2 ** (len(net.config.conditioning_embedding_out_channels) - 1)
-    pixels = tuple(factor * side for side in sample.shape[-2:])
+    pixels = tuple(measure_picture(net) * side for side in sample.shape[-2:])
     if tuple(picture.shape[-2:]) != pixels:
         raise ValueError(
             f"IdentityNet's picture of key points has {tuple(picture.shape[-2:])} pixels, where"
             f" a sample of {tuple(sample.shape[-2:])} cells has {pixels}"
         )
+
+
+def measure_picture(net: ControlNetModel) -> int:
+    """How many pixels on a side IdentityNet's picture has for each cell of the sample."""
+    channels: tuple[int, ...] = net.config.conditioning_embedding_out_channels
+    return int(2 ** (len(channels) - 1))
 
 
 def mask_residual(

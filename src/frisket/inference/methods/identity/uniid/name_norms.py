@@ -92,9 +92,9 @@ def read_name_norms(folder: Path, tokens: int, encoders: int) -> list[Float[Tens
     place = folder / FILE
     if not place.is_file():
         raise MethodUnusable(
-            f'norms = "names" reads {place}, which is not there: measure_name_norms and'
-            f" write_name_norms ({__name__}) make it from a list of names and the model's text"
-            ' encoders; or set norms = "prompt", which needs no file'
+            f'norms = "names" reads {place}, which is not there: `frisket name-norms CONFIG --names'
+            f" FILE --source {folder}` makes it from a list of names and the model's text encoders;"
+            ' or set norms = "prompt", which needs no file'
         )
     try:
         rows = [torch.tensor(values).float() for values in metadata.config(place)["norms"]]
