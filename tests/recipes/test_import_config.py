@@ -10,7 +10,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from frisket.cli.import_ import command
+from frisket.cli.exchange.import_ import command
 from frisket.config.load import ConfigError, check, read
 from frisket.importers.base import IMPORT_FORMATS, BadImport
 from frisket.importers.reference import write_reference
@@ -215,7 +215,7 @@ def test_the_command_and_its_help_without_torch(theirs, tmp_path):
     assert done.exit_code == 0, done.output
     assert "11 options mapped" in done.output
     code = (
-        "from frisket.cli.import_ import command; command();"
+        "from frisket.cli.exchange.import_ import command; command();"
         "import sys; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

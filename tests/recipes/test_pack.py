@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from frisket.cli.pack import add
+from frisket.cli.exchange.pack import add
 from frisket.data.format_base import BadSet, Columns
 from frisket.media.files import ClipsNotFound
 from frisket.media.manifest import BadManifest

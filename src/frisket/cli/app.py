@@ -14,20 +14,18 @@ from typer.core import TyperGroup
 
 from frisket.cli import (
     attend,
-    convert,
     doctor,
     evaluate,
     generate,
-    import_,
     inspect,
     methods,
-    pack,
     prepare,
     quickstart,
     reference,
     train,
 )
 from frisket.cli.config import init, values
+from frisket.cli.exchange import convert, import_, pack
 from frisket.cli.masks import command as command_module
 from frisket.cli.options import Command, escape_controls, show_bar
 from frisket.cli.report.event_file import (

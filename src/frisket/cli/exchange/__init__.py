@@ -1,0 +1,1 @@
+"""Commands that hand files over: conversion, import from other trainers, shards."""

@@ -1,0 +1,1 @@
+"""ControlNets beside a family's denoiser: what they read, compute and add."""
