@@ -1,4 +1,4 @@
-"""`frisket name-norms`: the lengths of people's names, through the command and the text encoders."""
+"""`frisket name-norms`: the lengths of people's names, by command and text encoders."""
 
 import json
 from pathlib import Path
