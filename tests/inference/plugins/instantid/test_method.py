@@ -233,7 +233,11 @@ class DecoupledFace:
         attention, source = self.method.make_halves(call(), specs)
         family, unet = scene.load_family(), self.method.unet
         guidance = DecoupledGuidance(family, unet, attention, self.first, self.second)
-        with add_residuals(unet, source.compute), guidance.attach(pipeline, call, specs):
+        with (
+            add_residuals(unet, source.compute),
+            attention.attach(pipeline, call, specs),
+            guidance.attach_guidance(call, specs),
+        ):
             yield
 
 

@@ -76,18 +76,10 @@ class DecoupledGuidance:
     waiting: list[PositiveSide] = field(default_factory=list)
 
     @contextmanager
-    def attach(
-        self, pipeline: Any, call: Callable[[], dict[str, Any]], specs: Sequence[SampleSpec]
-    ) -> Iterator[None]:
-        """Inside, predictions are guided; raises as `attach_guidance`."""
-        with self.attention.attach(pipeline, call, specs), self.attach_guidance(call, specs):
-            yield
-
-    @contextmanager
     def attach_guidance(
         self, call: Callable[[], dict[str, Any]], specs: Sequence[SampleSpec]
     ) -> Iterator[None]:
-        """The guidance alone, where the attention is attached already.
+        """Inside, predictions are guided; the attention is attached already.
 
         ValueError for a call without a negative side or with next to no guidance, and for more
         steps than there are strengths.
