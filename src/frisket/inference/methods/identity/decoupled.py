@@ -174,6 +174,16 @@ class DecoupledGuidance:
         )
 
 
+def check_strength(strength: float) -> None:
+    """ValueError for a pipeline's guidance below 1.5, from which nothing else can be made."""
+    if strength < LEAST:
+        raise ValueError(
+            f"guidance {strength:g} leaves next to nothing of the negative side, which decoupled"
+            f" guidance needs: sample with at least {LEAST:g} (its number has no say beside the two"
+            " strengths)"
+        )
+
+
 def read_call(kwargs: Mapping[str, Any], count: int, experts: Sequence[str]) -> GuidedCall:
     """What a pipeline's call says of its two sides.
 
@@ -191,10 +201,6 @@ def read_call(kwargs: Mapping[str, Any], count: int, experts: Sequence[str]) -> 
     strengths = [float(kwargs[name])] * len(experts)
     if kwargs.get(f"{name}_2") is not None and len(strengths) > 1:
         strengths[1] = float(kwargs[f"{name}_2"])
-    if low := [strength for strength in strengths if strength < LEAST]:
-        raise ValueError(
-            f"guidance {low[0]:g} leaves next to nothing of the negative side, which decoupled"
-            f" guidance needs: sample with at least {LEAST:g} (its number has no say beside the two"
-            " strengths)"
-        )
+    for strength in strengths:
+        check_strength(strength)
     return GuidedCall(count, text, negative, dict(zip(experts, strengths, strict=True)))

@@ -1,7 +1,8 @@
 """From `[[identity]]` tables to methods: all that can be refused is, before the denoiser is there.
 
-First what needs no file (does the method run on this variant, do the methods fit together), then
-whether the files are there, then masks and pictures, then the method's own files.
+First what needs no file (does the method run on this variant, do the methods fit together, can
+they act on these samples), then whether the files are there, then masks and pictures, then the
+method's own files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -111,6 +112,9 @@ def plan_methods(
     for ask in asks:
         check_variant(ask, family, source.variant)
     check_combination(asks, fuse=fuse, focus=focus)
+    for ask in asks:
+        if ask.table.scale:  # at 0 it is not there
+            ask.plugin.check(read_options(ask.table, ask.plugin.options), specs)
     for ask in asks:
         check_files(ask)
     sizes = sorted({(spec.frames, spec.height, spec.width) for spec in specs})
