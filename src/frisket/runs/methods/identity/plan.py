@@ -26,6 +26,7 @@ from frisket.inference.methods.plugin import (
     ReadMethod,
 )
 from frisket.inference.sample_specs import SampleSpec
+from frisket.licence import say_licence
 from frisket.runs.methods.identity.combining import MethodAsk, check_combination
 from frisket.runs.methods.identity.digests import digest_files
 from frisket.runs.methods.identity.masking import lay_masks
@@ -124,7 +125,7 @@ def plan_methods(
     requests = [make_request(reader, *pair) for pair in zip(asks, masks, strict=True)]
     planned = []
     for ask, (faces, request) in zip(asks, requests, strict=True):
-        reader.warn(ask.plugin.licence)
+        say_licence(ask.table.method, ask.plugin.licence)
         reading = ask.plugin.read(request, family, source.variant)
         planned.append(PlannedMethod(ask, tuple(faces), request, reading))
     return MethodPlan(tuple(planned), reader)
