@@ -62,4 +62,4 @@ def _seeded() -> None:
 @pytest.fixture(autouse=True)
 def _licences_are_unsaid(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said once a process is said in each test that asks for it."""
-    monkeypatch.setattr("frisket.licence._said_warnings", set())
+    monkeypatch.setattr("frisket.licence._printed_warnings", set())

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
-_said_warnings: set[tuple[str, str]] = set()  # in this process: of what, and the words
+_printed_warnings: set[tuple[str, str]] = set()  # in this process: of what, and the words
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,6 @@ class Licence:
 
 def say_licence(name: str, licence: Licence) -> None:
     """Say what a user must know before `name` is first used: once a process, as a warning."""
-    if licence.warning and (name, licence.warning) not in _said_warnings:
-        _said_warnings.add((name, licence.warning))
+    if licence.warning and (name, licence.warning) not in _printed_warnings:
+        _printed_warnings.add((name, licence.warning))
         log.warning("%s: %s", name, licence.warning)
