@@ -220,8 +220,8 @@ def list_rows(count: int, rows: int) -> list[int]:
 def _follow(net: nn.Module) -> Iterator[None]:
     """Inside, autograd follows a net that trains and no other.
 
-    Without autograd autocast keeps none of the weights that it casts: some nets compute with layers
-    of the denoiser, whose own pass would be handed those, and the layers would get no gradient.
+    Without autograd, autocast keeps none of the weights that it casts: some nets compute with
+    layers of the denoiser, whose own pass must not be handed those.
     """
     if is_training(net):
         yield

@@ -147,13 +147,17 @@ class ZImageControl:
                 call["t"],
                 list(call["cap_feats"]),
                 list(condition.unbind(0)),
+                # Inside, as nets of version 2 scale what they add to their own refiner by it too.
+                conditioning_scale=scale.to(like.device, like.dtype).view(-1, 1, 1),
                 patch_size=patch,
                 f_patch_size=call["f_patch_size"],
             )
         cells = (size[0] // call["f_patch_size"], size[1] // patch, size[2] // patch)
         return Residuals(
             {
-                f"{LAYERS}.{index}": (Residual(scale_rows(value, scale, like), cells),)
+                f"{LAYERS}.{index}": (
+                    Residual(scale_rows(value, (scale != 0).float(), like), cells),
+                )
                 for index, value in values.items()
             }
         )
