@@ -222,10 +222,14 @@ def _check_config(config: Config) -> Iterator[Diagnosis]:
             yield from _check_path("masks", masks.fallback)
         if data.captions:
             yield from _check_path("captions", data.captions)
+        if data.control is not None and data.control.path is not None:
+            yield from _check_path("control", data.control.path, folder=True)
     if config.swap.path:
         yield from _check_path("swap", config.swap.path, folder=True)
     if config.lora.source:
         yield from _check_path("lora", config.lora.source)
+    if config.control.source:
+        yield from _check_path("control net", config.control.source, folder=True)
     yield from _check_weights(config)
     yield from _check_model_device(config.model.device)
     refused = list(_list_refusals(config))
