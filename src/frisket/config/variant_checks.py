@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from frisket.config.checks.all_weights import find_all_weights_problems
 from frisket.config.checks.control import find_control_problems
+from frisket.config.checks.control_data import find_control_data_problems
 from frisket.config.checks.image_adapter import find_image_adapter_problems
 from frisket.config.checks.patch_masking import find_patch_masking_problems
 from frisket.config.error_messages import or_all
@@ -36,6 +37,7 @@ def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, st
     yield from find_image_adapter_problems(config, variant, label)
     yield from find_control_problems(config, variant, label)
     yield from find_patch_masking_problems(config, family, label)
+    yield from find_control_data_problems(config)
     yield from _reading_problems(config, variant, label)
     yield from _data_problems(config, variant, label)
     try:

@@ -14,8 +14,9 @@ from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config, Data
 from frisket.data.cached.index import Index
 from frisket.data.cached.store import Cache
+from frisket.data.control.entries import ControlEncoder
 from frisket.data.prepare import prepare as prepare_data
-from frisket.data.records import Clipset, Masking, Prepared, Windows
+from frisket.data.records import Clipset, Controls, Masking, Prepared, Windows
 from frisket.families.base import FAMILIES, Family, References, Source, Variant
 from frisket.grid import LatentGrid
 from frisket.maskgen.files.unsure import is_unsure
@@ -84,11 +85,13 @@ def prepare(
     *,
     progress: Progress = lambda *_: None,
     bank: MakeBank | None = None,
+    control: ControlEncoder | None = None,
 ) -> Prepared:
     """Encode what is missing, load no model if nothing is; returns the data of the run.
 
     `progress` is told stage, done and total (the command line draws a bar). `bank` makes the folder
     of swap backgrounds sampled from the base model (unless given `background_bank.sample_bank`).
+    `control` encodes control pictures for a ControlNet that reads latents.
     Raises the errors of `data.prepare.prepare`, WeightsNotFound, and ConfigError for a device that
     is not here, or files of losses.identity that are not.
     """
@@ -118,6 +121,7 @@ def prepare(
             phrases=config.phrases,
             locate=make_locator(config, family, source),
             faces=faces,
+            control=control,
         )
 
     done = replace(
@@ -163,7 +167,13 @@ def clipset_of(config: Config, data: Data, family: Family, source: Source) -> Cl
         ),
         flip=data.flip,
         references=data.references or _find_manifest(data, variant),
+        control=_read_control(data),
     )
+
+
+def _read_control(data: Data) -> Controls | None:
+    source = data.control
+    return None if source is None else Controls(source.path, source.missing == "leave out")
 
 
 def _find_manifest(data: Data, variant: Variant) -> Path | None:
