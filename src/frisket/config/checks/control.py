@@ -59,19 +59,21 @@ def list_data_sets(config: Config) -> Iterator[tuple[Key, Data]]:
 def _find_data_problems(config: Config) -> Iterator[tuple[Key, str]]:
     """Control pictures that nothing reads, and a ControlNet that is shown none."""
     reads_itself = any(READS_CONTROL in needs for _, needs in list_term_needs(config))
-    for key, data in list_data_sets(config):
+    tables = list(list_data_sets(config))
+    have = [data.control is not None for _, data in tables]
+    for key, data in tables:
         if data.control is not None and not (has_control(config) or reads_itself):
             yield (
                 (*key, "control"),
-                f"the control pictures of {data.clips} (`control` = {data.control.name}) are read"
-                f" by nothing: set control.source to the folder of a ControlNet, or {TRAINED}, or"
-                " leave them out",
+                f"the control pictures beside {data.clips} are read by nothing: set control.source"
+                f" to the folder of a ControlNet, or {TRAINED}, or leave them out",
             )
-        if data.control is None and has_control(config):
+        # Where some have them and some have not, `control_data` says so.
+        if has_control(config) and not any(have):
             yield (
                 (*key, "control"),
-                f"{data.clips} has no control pictures, and [control] shows a ControlNet one of"
-                " each clip: set its `control` to their folder (`frisket control make` makes them)",
+                f"{data.clips} has no control pictures, and a ControlNet is shown one beside each"
+                " clip: set `control` to their folder (`frisket control make` makes them)",
             )
 
 

@@ -1,4 +1,4 @@
-"""The ControlNet of a run beside its denoiser: in its place, connected, with the clips' controls."""
+"""The ControlNet of a run beside its denoiser: in its place, connected, shown controls."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -95,10 +95,7 @@ def read_batch(support: ControlSupport, net: nn.Module, batch: Batch) -> Tensor:
 
     ValueError where the batch has none.
     """
-    if support.reads == "latents":
-        control = batch.control_latents
-    else:
-        control = batch.control
+    control = batch.control_latents if support.reads == "latents" else batch.control
     if control is None:
         raise ValueError(
             f"the clips {', '.join(batch.names)} have no control picture: set `control` of every"
@@ -106,5 +103,4 @@ def read_batch(support: ControlSupport, net: nn.Module, batch: Batch) -> Tensor:
         )
     if support.reads == "latents":
         return control.float()
-    rows = [support.read(net, None, row[None].float()) for row in control]
-    return torch.cat(rows)
+    return torch.cat([support.read(net, None, row[None].float()) for row in control])
