@@ -8,6 +8,7 @@ from torch import nn
 from frisket.config.provenance import ConfigError
 from frisket.families.base import Family, WeightsNotFound
 from frisket.families.control.base import CONTROLS, ControlNotUsable, ControlSupport
+from frisket.families.tiny import seed_torch
 
 
 def load_support(family: Family, variant: str, option: str) -> ControlSupport:
@@ -52,9 +53,15 @@ def check_fit(
         raise ConfigError(f"{option}: {path} was made for another model: {misfit}")
 
 
-def start_net(support: ControlSupport, denoiser: nn.Module, layers: int | None) -> nn.Module:
-    """A new net from a plain denoiser's own weights; ConfigError where it cannot begin so."""
+def start_net(
+    support: ControlSupport, denoiser: nn.Module, layers: int | None, *, seed: int = 0
+) -> nn.Module:
+    """A new net from a plain denoiser's own weights; ConfigError where it cannot begin so.
+
+    What is no copy (the layers that read the control) is drawn from `seed`.
+    """
     try:
-        return support.start(denoiser, layers=layers)
+        with seed_torch(seed):
+            return support.start(denoiser, layers=layers)
     except ValueError as error:
         raise ConfigError(f'model.train = "controlnet": {error}') from error

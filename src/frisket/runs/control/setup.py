@@ -64,7 +64,8 @@ def open_net(config: Config, family: Family, denoiser: nn.Module, source: Source
     variant, path = source.variant, config.control.source
     support = load_support(family, variant, "control")
     if path is None:
-        return start_net(support, unwrap_model(denoiser), config.control.layers)
+        layers, seed = config.control.layers, config.run.seed
+        return start_net(support, unwrap_model(denoiser), layers, seed=seed)
     dtype = torch.float32 if is_control_run(config) else source.dtype
     device = "meta" if source.device == "meta" else "cpu"
     net = load_net(support, path, variant, dtype=dtype, device=device)
