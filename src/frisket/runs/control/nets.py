@@ -1,5 +1,6 @@
 """ControlNets by their folders or begun from a base: loaded, compared, refused by option."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -58,10 +59,12 @@ def start_net(
 ) -> nn.Module:
     """A new net from a plain denoiser's own weights; ConfigError where it cannot begin so.
 
-    What is no copy (the layers that read the control) is drawn from `seed`.
+    What is no copy (the layers that read the control) is drawn from `seed`. Of a denoiser on the
+    meta device it has shapes alone.
     """
+    is_shape = next(denoiser.parameters()).is_meta
     try:
-        with seed_torch(seed):
+        with seed_torch(seed), torch.device("meta") if is_shape else nullcontext():
             return support.start(denoiser, layers=layers)
     except ValueError as error:
         raise ConfigError(f'model.train = "controlnet": {error}') from error

@@ -39,8 +39,7 @@ def check_control(config: Config) -> None:
         return
     denoiser = shapes or family.tiny(variant).denoiser
     assert denoiser is not None
-    with torch.device("meta"):
-        start_net(support, denoiser.to("meta"), source.layers)
+    start_net(support, denoiser.to("meta"), source.layers)
 
 
 def _load_shapes(config: Config, family: Family) -> nn.Module | None:
