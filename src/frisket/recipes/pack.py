@@ -139,8 +139,9 @@ def _check_fits(read: Packed, contents: SetContents, target: Format, to: str) ->
     for entry in read.entries():
         if any(isinstance(part, FrameFiles) for part in list_parts(entry)):
             raise BadSet(
-                f"clip {entry.name!r}, its mask or its control is a folder of frames, which {to} does not hold;"
-                " make it a video (masks: lossless, FFV1 in .mkv), or use --to folder or jsonl"
+                f"clip {entry.name!r}, its mask or its control is a folder of frames, which {to}"
+                " does not hold; make it a video (masks: lossless, FFV1 in .mkv), or use --to"
+                " folder or jsonl"
             )
 
 
