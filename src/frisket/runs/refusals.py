@@ -16,6 +16,7 @@ from frisket.runs.control.setup import check_control
 from frisket.runs.faces.asking import check_faces
 from frisket.runs.image_adapters.setup import check_image_adapter
 from frisket.runs.methods.token_routing import check_routing
+from frisket.runs.structure.asking import check_structure
 from frisket.runs.prepare import check_device
 from frisket.runs.sampling.preview_faces import check_preview_faces
 from frisket.training import optim, optim_probe
@@ -120,6 +121,7 @@ CHECKS: tuple[ConfigCheck, ...] = (
     _check_concepts,
     _check_attention,
     check_faces,
+    check_structure,
     check_paths,
     _memory,
     _shape,
