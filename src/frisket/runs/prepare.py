@@ -26,6 +26,7 @@ from frisket.progress import Progress
 from frisket.runs.composites.plans import MakeBank, plan_mix, plan_swap
 from frisket.runs.composites.sheet import write_mix_sheet
 from frisket.runs.concepts.phrases import make_locator
+from frisket.runs.control.reading import make_control_reader
 from frisket.runs.faces.reading import make_reader
 from frisket.shapes import Clip, Plane
 from frisket.training.memory.precision import tile
@@ -91,7 +92,8 @@ def prepare(
 
     `progress` is told stage, done and total (the command line draws a bar). `bank` makes the folder
     of swap backgrounds sampled from the base model (unless given `background_bank.sample_bank`).
-    `control` encodes control pictures for a ControlNet that reads latents.
+    `control` encodes control pictures for a ControlNet that reads latents (unless given, the VAE
+    as the run's own net reads it).
     Raises the errors of `data.prepare.prepare`, WeightsNotFound, and ConfigError for a device that
     is not here, or files of losses.identity that are not.
     """
@@ -105,6 +107,7 @@ def prepare(
         encoders = Loaded(family, source, index, tiled=config.memory.tile_vae)
         swap = plan_swap(config, family, source, index, progress, bank)
         faces = make_reader(config, source, index)
+        reader = control or make_control_reader(config, source, index, encoders.pixels_record)
     mix = plan_mix(config, swap)
 
     def again(shown: Progress = lambda *_: None) -> Prepared:
@@ -121,7 +124,7 @@ def prepare(
             phrases=config.phrases,
             locate=make_locator(config, family, source),
             faces=faces,
-            control=control,
+            control=reader,
         )
 
     done = replace(

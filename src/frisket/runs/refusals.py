@@ -12,11 +12,13 @@ from frisket.families.experts import experts_of
 from frisket.runs.card import variant_of
 from frisket.runs.concepts.refusals import check_attention, check_concepts
 from frisket.runs.concepts.terms import terms_of
+from frisket.runs.control.setup import check_control
 from frisket.runs.faces.asking import check_faces
 from frisket.runs.image_adapters.setup import check_image_adapter
 from frisket.runs.methods.token_routing import check_routing
 from frisket.runs.prepare import check_device
 from frisket.runs.sampling.preview_faces import check_preview_faces
+from frisket.runs.structure.asking import check_structure
 from frisket.training import optim, optim_probe
 from frisket.training.memory import plan as memory_plan
 from frisket.training.memory.offload import check_depth
@@ -119,11 +121,13 @@ CHECKS: tuple[ConfigCheck, ...] = (
     _check_concepts,
     _check_attention,
     check_faces,
+    check_structure,
     check_paths,
     _memory,
     _shape,
     check_routing,
     check_image_adapter,
+    check_control,
     _optimizer,
     _trackers,
     _check_preview_faces,

@@ -15,15 +15,12 @@ from typing import Any
 
 import torch
 from diffusers import (
-    DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     UNet2DConditionModel,
     WanTransformer3DModel,
 )
-from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from frisket.attention.base import AttentionLayer
 from frisket.attention.tokens import Spans
@@ -38,120 +35,33 @@ from frisket.families.base import (
 )
 from frisket.families.defaults import Standard
 from frisket.families.key_map import Names
+from frisket.families.models.pocket.pipeline import PocketPipeline, predict_latents
 from frisket.families.models.pocket.routes import PocketRoutes
 from frisket.families.models.pocket.streams import PocketStreams
 from frisket.families.models.pocket.transformer import (
     build_transformer,
+    draw_transformer,
     is_transformer,
-    predict_velocity,
 )
+from frisket.families.models.pocket.unet import CHANNELS, build_net, draw_net, is_for_clips
 from frisket.families.presets import presets
 from frisket.families.shared.attention.cross import list_unet_layers, list_wan_layers
 from frisket.families.shared.pocket.suggestions import SUGGESTIONS
-from frisket.families.shared.pocket.text import WIDTH, PocketText, embed, find_spans
-from frisket.families.shared.pocket.vae import IMAGE_CHANNELS, PocketVae
+from frisket.families.shared.pocket.text import PocketText, embed, find_spans
+from frisket.families.shared.pocket.vae import PocketVae
 from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
 from frisket.objectives.kinds import LevelWeighting
 from frisket.objectives.timesteps import TimestepSampler
 from frisket.shapes import Clip, Latents, PerSample
 
-CHANNELS = {"image": IMAGE_CHANNELS, "video": 2 * 4 * IMAGE_CHANNELS}  # that the UNet reads
 TRANSFORMER_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
 LEAST = 0.1  # smallest t the clip model trains at: its velocity is an error divided by t
-CLEAREST = 0.02  # smallest t it is divided by
-
-
-def build_net(channels: int, widths: tuple[int, int, int] = (64, 96, 96)) -> Any:
-    """A fresh UNet of the shipped shape: about 4 M parameters at the default widths."""
-    return UNet2DConditionModel(
-        sample_size=16,
-        in_channels=channels,
-        out_channels=channels,
-        block_out_channels=widths,
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=WIDTH,
-        attention_head_dim=16,
-        norm_num_groups=8,
-    )
 
 
 def build_denoiser(variant: str) -> Any:
     """A fresh denoiser of the shape that ships as `variant`."""
     return build_transformer() if variant == "dit" else build_net(CHANNELS[variant])
-
-
-class PocketOutput(BaseOutput):
-    """Samples in [0, 1], b F 3 H W."""
-
-    frames: Any
-
-
-class PocketPipeline(DiffusionPipeline):
-    """Text to picture or clip with classifier-free guidance; the call follows WanPipeline."""
-
-    model_cpu_offload_seq = "denoiser"
-
-    def __init__(self, denoiser: Any, scheduler: FlowMatchEulerDiscreteScheduler) -> None:
-        super().__init__()
-        self.register_modules(denoiser=denoiser, scheduler=scheduler)
-
-    @torch.no_grad()
-    def __call__(
-        self,
-        prompt: str | list[str] | None = None,
-        negative_prompt: str | list[str] = "",
-        height: int = 32,
-        width: int = 32,
-        num_frames: int = 1,
-        num_inference_steps: int = 20,
-        guidance_scale: float = 3.0,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-        output_type: str = "pt",
-        prompt_embeds: Tensor | None = None,
-        negative_prompt_embeds: Tensor | None = None,
-    ) -> PocketOutput:
-        """Sample; `output_type` is "pt", or "latent" for `b c f h w`."""
-        embeddings = _tokens(prompt, 1) if prompt_embeds is None else prompt_embeds
-        guided = guidance_scale != 1.0
-        if guided:
-            without = negative_prompt_embeds
-            without = _tokens(negative_prompt, len(embeddings)) if without is None else without
-            tokens = {"tokens": torch.cat([without, embeddings]).to(self.device)}
-        else:
-            tokens = {"tokens": embeddings.to(self.device)}
-        vae = PocketVae(_temporal(self.denoiser))
-        grid = LatentGrid(channels=12 * vae.temporal, spatial=2, temporal=vae.temporal)
-        shape = (len(embeddings), grid.channels, *grid.cells(num_frames, height, width))
-        latents = randn_tensor(shape, generator=generator, device=self.device, dtype=torch.float32)
-        self.scheduler.set_timesteps(num_inference_steps, device=self.device)
-        for timestep in self.progress_bar(self.scheduler.timesteps):
-            doubled = torch.cat([latents, latents]) if guided else latents
-            t = (timestep / 1000).float().expand(len(doubled))
-            velocity = FAMILY.predict(self.denoiser, doubled, t, tokens)
-            if guided:
-                away, towards = velocity.chunk(2)
-                velocity = away + guidance_scale * (towards - away)
-            latents = self.scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-        if output_type == "latent":
-            return PocketOutput(frames=latents)
-        clip = vae.decode(latents).transpose(1, 2)
-        return PocketOutput(frames=(clip / 2 + 0.5).clamp(0, 1))
-
-
-def _tokens(prompt: str | list[str] | None, count: int) -> Tensor:
-    """Embeddings of prompts; one prompt serves `count` samples."""
-    if prompt is None:
-        raise ValueError("give a prompt, or prompt_embeds")
-    return embed([prompt] * count if isinstance(prompt, str) else prompt)
-
-
-def _temporal(denoiser: nn.Module) -> int:
-    """Pixel frames behind a latent frame: 1 for the image model, 4 for the clip model."""
-    bare: Any = getattr(denoiser, "module", denoiser)  # inside DistributedDataParallel
-    return 4 if bare.config.in_channels == CHANNELS["video"] else 1
 
 
 class Pocket(Standard):
@@ -292,38 +202,15 @@ class Pocket(Standard):
     ) -> Latents:
         """The velocity. The UNet of pictures takes frames one by one, that of clips two of them.
 
-        A still (f = 1) is for the clip model a clip in which nothing moves: its latent frame twice.
-        Inside, the clip model names the clean clip (96 channels of noise do not fit through its 64
-        features, a clean clip does), so that its velocity is (noisy - clean) / t.
+        A still (f = 1) is for the clip model a clip in which nothing moves.
         """
-        if is_transformer(denoiser):
-            return predict_velocity(denoiser, noisy, t, conditioning["tokens"])
-        weight = next(denoiser.parameters())
-        tokens, t = conditioning["tokens"].to(noisy.device, weight.dtype), t.to(noisy.device)
-        count = noisy.shape[2]
-        if _temporal(denoiser) == 1:
-            slots, tokens = 1, tokens.repeat_interleave(count, 0)
-            t = t.repeat_interleave(count, 0)
-        elif count > 2:
-            raise ValueError(
-                f"the pocket clip model makes 1 or 5 frames, not {1 + 4 * (count - 1)}"
-            )
-        else:
-            slots = 2
-            noisy = noisy.expand(-1, -1, 2, -1, -1) if count == 1 else noisy
-        pictures = noisy.transpose(1, 2).flatten(0, 1).unflatten(0, (-1, slots)).flatten(1, 2)
-        velocity = denoiser(pictures.to(weight.dtype), t * 1000, tokens, return_dict=False)[0]
-        if slots == 2:
-            velocity = (pictures - velocity.float()) / t.clamp_min(CLEAREST).view(-1, 1, 1, 1)
-        velocity = velocity.unflatten(1, (slots, -1)).flatten(0, 1)
-        velocity = velocity.unflatten(0, (len(conditioning["tokens"]), -1)).transpose(1, 2)
-        return velocity[:, :, :count].float()
+        return predict_latents(denoiser, noisy, t, conditioning["tokens"])
 
     def list_attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
         """Cross-attention; the UNet of pictures has frames in the batch, the others none."""
         if is_transformer(denoiser):
             return list_wan_layers(denoiser)
-        return list_unet_layers(denoiser, folded=_temporal(denoiser) == 1)
+        return list_unet_layers(denoiser, folded=not is_for_clips(denoiser))
 
     def pipeline(self, parts: Parts) -> Any:
         """A diffusers pipeline over the denoiser."""
@@ -348,12 +235,7 @@ class Pocket(Standard):
 
     def tiny(self, variant: str) -> Parts:
         """A narrower random denoiser."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            if variant == "dit":
-                net = build_transformer(blocks=2, heads=2, width=16, hidden=64)
-            else:
-                net = build_net(CHANNELS[variant], (16, 32, 32))
+        net = draw_transformer() if variant == "dit" else draw_net(CHANNELS[variant])
         vae = PocketVae(self.variants[variant].grid.temporal)
         return Parts(variant, vae, PocketText(), net.requires_grad_(False).eval())
 

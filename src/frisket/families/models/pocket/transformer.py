@@ -36,6 +36,13 @@ def build_transformer(blocks: int = 12, heads: int = 3, width: int = 32, hidden:
     )
 
 
+def draw_transformer() -> Any:
+    """A narrow random transformer of two blocks, seeded; torch's generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_transformer(blocks=2, heads=2, width=16, hidden=64)
+
+
 def is_transformer(denoiser: nn.Module) -> bool:
     """Whether a denoiser, wrapped or bare, is the transformer and no UNet."""
     return "patch_size" in _unwrap(denoiser).config

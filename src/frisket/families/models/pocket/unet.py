@@ -1,0 +1,96 @@
+"""The pocket family's UNets: their shapes, and how pictures and clips go in and come out."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from frisket.families.shared.pocket.text import WIDTH
+from frisket.families.shared.pocket.vae import IMAGE_CHANNELS
+from frisket.shapes import Latents, PerSample
+
+TEMPORAL = 4  # pixel frames behind a latent frame of the clip models
+SLOTS = 2  # latent frames of a clip, side by side in the channels
+CLIP_CHANNELS = SLOTS * TEMPORAL * IMAGE_CHANNELS
+CHANNELS = {"image": IMAGE_CHANNELS, "video": CLIP_CHANNELS}  # that the UNet reads
+CLEAREST = 0.02  # smallest t a clip model's error is divided by
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+Planes = Float[Tensor, "r planes h w"]  # what a UNet reads: frames are rows, or lie in the channels
+
+
+def build_net(channels: int, widths: tuple[int, int, int] = (64, 96, 96)) -> Any:
+    """A fresh UNet of the shipped shape: about 4 M parameters at the default widths."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=widths,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=WIDTH,
+        attention_head_dim=16,
+        norm_num_groups=8,
+    )
+
+
+def is_for_clips(denoiser: nn.Module) -> bool:
+    """Whether a UNet, wrapped or bare, makes clips: two latent frames of four frames each."""
+    bare: Any = getattr(denoiser, "module", denoiser)  # inside DistributedDataParallel
+    return bool(bare.config.out_channels == CLIP_CHANNELS)
+
+
+def lay_planes(latents: Latents, denoiser: nn.Module) -> Planes:
+    """Latent frames as a UNet reads them: rows for that of pictures, channels for that of clips.
+
+    A still (f = 1) is for the clip model a clip in which nothing moves: its latent frame twice.
+    ValueError for a clip of another length.
+    """
+    frames = latents.transpose(1, 2)  # b f c h w
+    if not is_for_clips(denoiser):
+        return frames.flatten(0, 1)
+    count = frames.shape[1]
+    if count > SLOTS:
+        raise ValueError(
+            f"the pocket clip model makes 1 or 5 frames, not {1 + TEMPORAL * (count - 1)}"
+        )
+    return (frames.expand(-1, SLOTS, -1, -1, -1) if count == 1 else frames).flatten(1, 2)
+
+
+def predict_planes(
+    denoiser: nn.Module,
+    noisy: Latents,
+    t: PerSample,
+    tokens: Float[Tensor, "b s d"],
+    residuals: Mapping[str, Any] = NOTHING,
+) -> Latents:
+    """The velocity, float32; the UNet is told t * 1000, and `residuals` of a ControlNet by name.
+
+    Inside, the clip model names the clean clip (96 channels of noise do not fit through its 64
+    features, a clean clip does), so that its velocity is (noisy - clean) / t.
+    """
+    weight = next(denoiser.parameters())
+    count, rows = noisy.shape[2], len(tokens)
+    tokens, t = tokens.to(noisy.device, weight.dtype), t.to(noisy.device)
+    planes = lay_planes(noisy, denoiser)
+    repeats = len(planes) // rows
+    tokens, t = tokens.repeat_interleave(repeats, 0), t.repeat_interleave(repeats, 0)
+    planes_read = planes.to(weight.dtype)
+    velocity: Tensor = denoiser(planes_read, t * 1000, tokens, return_dict=False, **residuals)[0]
+    if is_for_clips(denoiser):
+        velocity = (planes - velocity.float()) / t.clamp_min(CLEAREST).view(-1, 1, 1, 1)
+        velocity = velocity.unflatten(1, (SLOTS, -1)).flatten(0, 1)
+    velocity = velocity.unflatten(0, (rows, -1)).transpose(1, 2)
+    return velocity[:, :, :count].float()
+
+
+def draw_net(channels: int) -> Any:
+    """A narrow random UNet, seeded; torch's generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_net(channels, (16, 32, 32))
