@@ -264,7 +264,8 @@ class Data(Section):
     """Also train each clip mirrored (mask too)."""
     references: Path | None = None
     """Folder of the pictures an edit model is given (`name.png`, or `name_0.png`, `name_1.png`, ...
-    for several); empty takes those a manifest lists. The mask is of the clip, never of them."""
+    for several); empty takes those a manifest lists. The mask is of the clip, never of them. An
+    image-to-video model is shown the one picture in place of the clip's first frame."""
     mask_role: Literal["loss", "condition", "both"] = "loss"
     """What a mask does for an image-to-video model: weigh the loss, fill the model's own mask
     channels (1 = kept, so the inverse of the regions), or both."""
