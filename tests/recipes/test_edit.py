@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from frisket.config.editing.request import EditRequest
+from frisket.config.editing.request import VideoEditRequest
 from frisket.config.load import ConfigError
 from frisket.config.tree import Config
 from frisket.families.base import CLEAN_MASK, FAMILIES, WeightsNotFound
@@ -65,7 +65,7 @@ def config_of(world: Path, variant: str = A14B, family: str = "wan", **sections:
     return Config.model_validate(tree | sections)
 
 
-def ask(world: Path, output: Path, **options: object) -> EditRequest:
+def ask(world: Path, output: Path, **options: object) -> VideoEditRequest:
     tree: dict[str, object] = {
         "clip": world / "clip.mkv",
         "mask": world / "mask.mkv",
@@ -82,7 +82,7 @@ def ask(world: Path, output: Path, **options: object) -> EditRequest:
         tree[name] = (
             {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
         )
-    return EditRequest.model_validate(tree)
+    return VideoEditRequest.model_validate(tree)
 
 
 def moved(path: Path) -> bool:

@@ -10,7 +10,7 @@ from frisket.cli.report.event_file import record_output
 from frisket.progress import Bar
 
 if TYPE_CHECKING:
-    from frisket.config.editing.request import EditRequest
+    from frisket.config.editing.request import VideoEditRequest
 
 
 def add(app: typer.Typer, bar: Bar) -> None:
@@ -39,7 +39,7 @@ def add(app: typer.Typer, bar: Bar) -> None:
     add_command(app, "edit", edit, _load_request)
 
 
-def _load_request() -> "type[EditRequest]":
-    from frisket.config.editing.request import EditRequest
+def _load_request() -> "type[VideoEditRequest]":
+    from frisket.config.editing.request import VideoEditRequest
 
-    return EditRequest
+    return VideoEditRequest

@@ -92,7 +92,7 @@ class EditSampling(Section):
     """Pixels over which --composite blends at the edge of the region."""
 
 
-class EditRequest(Section):
+class VideoEditRequest(Section):
     """One call of `frisket edit`."""
 
     clip: Annotated[Path, ARGUMENT]

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from frisket.config.editing.request import EditRequest
+from frisket.config.editing.request import VideoEditRequest
 from frisket.config.load import ConfigError, check
 from frisket.config.tree import Config
 from frisket.progress import Progress
@@ -36,7 +36,7 @@ class EditedVideo:
 
 
 def edit(
-    request: EditRequest, config: Config, *, progress: Progress = lambda *_: None
+    request: VideoEditRequest, config: Config, *, progress: Progress = lambda *_: None
 ) -> EditedVideo:
     """Run the stages that are not done yet, going on where one was stopped; sample the edit.
 

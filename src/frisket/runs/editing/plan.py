@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from frisket.config.editing.request import EditedClip, EditedRegion, EditRequest
+from frisket.config.editing.request import EditedClip, EditedRegion, VideoEditRequest
 from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config
 from frisket.families import weights
@@ -91,7 +91,7 @@ def _spell_models(family: Family) -> str:
     )
 
 
-def read_material(request: EditRequest, card: Variant) -> EditMaterial:
+def read_material(request: VideoEditRequest, card: Variant) -> EditMaterial:
     """Everything that is edited, read and fitted; nothing is written.
 
     Raises ConfigError and BadMedia for a clip, mask or picture that does not go with the rest, each
@@ -167,7 +167,7 @@ def _choose_size(extent: EditedClip, clip: Media, card: Variant) -> tuple[int, i
 
 
 def _read_region(
-    request: EditRequest, clip: Media, geometry: Geometry, grid: LatentGrid
+    request: VideoEditRequest, clip: Media, geometry: Geometry, grid: LatentGrid
 ) -> Float[Tensor, "F H W"]:
     """Where the clip is edited, made loose, in whole cells; ConfigError where that is not a part.
 
@@ -250,7 +250,7 @@ def _warn_of_change(
         )
 
 
-def _read_caption(request: EditRequest) -> str:
+def _read_caption(request: VideoEditRequest) -> str:
     caption = request.caption.strip()
     beside = request.clip.with_suffix(".txt")
     if not caption and beside.is_file():

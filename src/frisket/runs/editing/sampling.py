@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from frisket.config.editing.request import EditRequest
+from frisket.config.editing.request import VideoEditRequest
 from frisket.config.tree import Config
 from frisket.disk.atomic import replacing
 from frisket.disk.hashing import hash_file
@@ -31,7 +31,7 @@ RECORD = "edit.json"
 
 
 def build_edit_specs(
-    request: EditRequest, material: EditMaterial, family: Family, variant: str
+    request: VideoEditRequest, material: EditMaterial, family: Family, variant: str
 ) -> list[SampleSpec]:
     """One sample a seed; ValueError for what the model cannot make."""
     height, width = material.size
@@ -68,10 +68,9 @@ def build_condition(
         tile(vae)
     vision = None if vision is None else vision.to(source.device)
     whole = Geometry(material.size, material.size, tuple(range(len(material.frames))))
-    clip = whole.pixels(material.frames)[None].to(source.device, source.dtype)
-    conditioning = family.image_conditioning(
-        vae, vision, clip, [material.first], material.keep.to(source.device)
-    )
+    frames = torch.cat([material.first, material.frames[1:]])
+    clip = whole.pixels(frames)[None].to(source.device, source.dtype)
+    conditioning = family.image_conditioning(vae, vision, clip, (), material.keep.to(source.device))
     kept = {name: value.cpu() for name, value in conditioning.items()}
     del vae, vision, conditioning
     free(source)
@@ -118,7 +117,7 @@ def lay_back(
 
 
 def write_edit(
-    request: EditRequest,
+    request: VideoEditRequest,
     material: EditMaterial,
     clips: Sequence[Picture],
     stage: EditStage,
@@ -138,7 +137,7 @@ def write_edit(
 
 
 def _describe(
-    request: EditRequest, material: EditMaterial, clips: Sequence[Picture], stage: EditStage
+    request: VideoEditRequest, material: EditMaterial, clips: Sequence[Picture], stage: EditStage
 ) -> Mapping[str, Any]:
     spec = clips[0].spec
     model = stage.config.model

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from frisket.config.data import Data, MaskSource
-from frisket.config.editing.request import REPEATS, EditRequest
+from frisket.config.editing.request import REPEATS, VideoEditRequest
 from frisket.config.tree import Config
 from frisket.data.cached.store import key_of
 from frisket.disk.atomic import replacing
@@ -77,7 +77,7 @@ def _name_frame(number: int) -> str:
 
 
 def build_stages(
-    config: Config, request: EditRequest, material: EditMaterial
+    config: Config, request: VideoEditRequest, material: EditMaterial
 ) -> tuple[EditStage, ...]:
     """The configuration of each stage, in order; one stage where no further frame was edited."""
     output = request.output.absolute()
@@ -113,7 +113,7 @@ def _configure(
     return Config(data=data, regions={REGION: 1.0}, run=run, **tables)
 
 
-def _describe_clip(request: EditRequest, material: EditMaterial, folder: Path) -> Data:
+def _describe_clip(request: VideoEditRequest, material: EditMaterial, folder: Path) -> Data:
     return Data(
         clips=folder / "clip",
         masks=_describe_masks(folder / "clip-masks"),
@@ -123,7 +123,7 @@ def _describe_clip(request: EditRequest, material: EditMaterial, folder: Path) -
     )
 
 
-def _describe_pictures(request: EditRequest, material: EditMaterial, folder: Path) -> Data:
+def _describe_pictures(request: VideoEditRequest, material: EditMaterial, folder: Path) -> Data:
     return Data(
         clips=folder / "edited",
         masks=_describe_masks(folder / "edited-masks"),
@@ -139,7 +139,7 @@ def _describe_masks(folder: Path) -> MaskSource:
     return MaskSource(source="folder", path=folder, require=True)
 
 
-def _describe_size(request: EditRequest, material: EditMaterial) -> dict[str, Any]:
+def _describe_size(request: VideoEditRequest, material: EditMaterial) -> dict[str, Any]:
     """What the two data sets have in common: taken as they are, shown and not weighed."""
     height, width = material.size
     return {
