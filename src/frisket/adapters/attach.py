@@ -12,6 +12,7 @@ from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig, inject_adapter_
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from frisket.adapters.control.net import silence_nets
 from frisket.adapters.image.adapter import silence_pictures
 from frisket.adapters.routed.calls import forget_calls
 from frisket.adapters.routed.factors import Factors
@@ -122,7 +123,9 @@ def trainable(denoiser: nn.Module) -> dict[str, nn.Parameter]:
 def frozen(denoiser: nn.Module) -> Iterator[None]:
     """Inside, the denoiser is the base: adapter off, eval mode (no dropout); after, as it was.
 
-    One that all weights of were trained is the base where `whole_model.lay_over` has kept it.
+    One that all weights of were trained is the base where `whole_model.lay_over` has kept it. A
+    ControlNet that is trained adds nothing; one that is frozen is no part of the denoiser, and
+    goes on.
 
     The prediction inside is the base's bit for bit. Gradient mode is left to the caller.
     """
@@ -138,7 +141,7 @@ def frozen(denoiser: nn.Module) -> Iterator[None]:
             # Not enable_adapters(False): it also clears requires_grad, and what is built on the
             # parameters (DistributedDataParallel, optimizers) would trip over that.
             layer._disable_adapters = True
-        with use_base(model), silence_pictures(model):
+        with use_base(model), silence_pictures(model), silence_nets(model):
             yield
     finally:
         for module, mode in zip(modules, modes, strict=True):

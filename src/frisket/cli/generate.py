@@ -40,11 +40,14 @@ def add(app: typer.Typer, bar: Bar) -> None:
             request.base or request.loras or config.identity
         ):
             stop_for_image_adapter(config, request.config)
+        is_net = config.model.train == "controlnet"
+        if is_net and request.structure.picture is None and not (request.base or request.loras):
+            stop_for_controlnet(config, request.config)
         loras = choose_adapters(
             folder,
             list(request.loras),
             list(request.strengths),
-            base=request.base,
+            base=request.base or (is_net and not request.loras and not request.strengths),
             train=config.model.train,
             optional=bool(config.identity),
         )
@@ -57,6 +60,7 @@ def add(app: typer.Typer, bar: Bar) -> None:
                 masks=request.lora_masks,
                 without=request.compare,
                 fuse=request.fuse,
+                control=request.structure,
                 seeds=request.preview.seeds,
                 prompt_file=request.prompt_file,
                 batch=request.batch,
@@ -95,6 +99,24 @@ def stop_for_image_adapter(config: "Config", config_file: Path) -> None:
     raise typer.BadParameter(
         f"{path} is an image adapter, which is shown a picture: sample with it by\n"
         f"{write_command(config, str(config_file))}"
+    )
+
+
+def stop_for_controlnet(config: "Config", config_file: Path) -> None:
+    """Say where the ControlNet of a run is, and which command samples with it.
+
+    Raises BadParameter: it follows a picture, and none was given; and where it is not there yet.
+    """
+    from frisket.runs.control.results import CONTROLNET, find_trained_net
+
+    if find_trained_net(config.run.output) is None:
+        raise typer.BadParameter(
+            f"{config.run.output / CONTROLNET} is not there yet: train first, or sample the base"
+            " alone with --base"
+        )
+    raise typer.BadParameter(
+        f"{config.run.output / CONTROLNET} is a ControlNet, which follows a picture: sample with it"
+        f" by\nfrisket generate {config_file} --control PICTURE -p PROMPT"
     )
 
 

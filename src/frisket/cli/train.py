@@ -50,7 +50,10 @@ def train(
         record_output("model", result.model)
     if result.image_adapter is not None:
         record_output("image adapter", result.image_adapter)
-    files = " and ".join(map(str, result.loras or [result.image_adapter or result.model]))
+    if result.controlnet is not None:
+        record_output("controlnet", result.controlnet)
+    others = [result.image_adapter or result.controlnet or result.model]
+    files = " and ".join(map(str, result.loras or others))
     typer.echo(
         f"{files}: {result.steps} steps, {result.seconds:.0f} s of CPU time,"
         f" {result.peak_mib:.0f} MiB at most"

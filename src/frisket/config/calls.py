@@ -39,6 +39,21 @@ class Fuse(Section):
     """Push attention to a trigger's own cells as well."""
 
 
+class ControlOptions(Section):
+    """A picture that samples follow, by a ControlNet."""
+
+    panel: ClassVar[str] = "Holding the structure (docs/control)"
+
+    picture: Annotated[Path | None, option("--control", metavar="FILE")] = None
+    """Control picture or clip (pose, depth, edges) that the samples follow."""
+    net: Annotated[Path | None, option("--control-net", metavar="FOLDER")] = None
+    """ControlNet that reads it; by default the one the run trained, or control.source."""
+    scale: Annotated[float, Field(ge=0, allow_inf_nan=False), option("--control-scale")] = 1.0
+    """Its strength; 0 is without."""
+    mask: Annotated[Path | None, option("--control-mask", metavar="FILE")] = None
+    """Mask: it acts there alone."""
+
+
 class GenerateRequest(Section):
     """One call of `frisket generate`."""
 
@@ -64,6 +79,7 @@ class GenerateRequest(Section):
     """Sample with and without, same seeds."""
     fuse: Fuse = Fuse()
     methods: MethodOptions = MethodOptions()
+    structure: ControlOptions = ControlOptions()
     batch: Count | None = None
     """Samples at a time."""
     output: Annotated[Path | None, option("--output", "-o")] = None

@@ -201,6 +201,26 @@ class MaskSource(Section):
         return self
 
 
+class ControlSource(Section):
+    """Where the control pictures of a data set come from."""
+
+    source: Literal["folder", "listed"] = "folder"
+    """folder: matched by stem, as masks are; listed: those a `.jsonl` manifest names."""
+    path: Path | None = None
+    """Folder of control pictures, videos or folders of frames (source = "folder")."""
+    missing: Literal["refuse", "leave out"] = "refuse"
+    """Clips without a control picture: they stop the run, or stay out of training."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "ControlSource":
+        if (self.source == "folder") != (self.path is not None):
+            raise ValueError(
+                'control: source = "folder" needs `path`, and "listed" takes none: the manifest'
+                " names the files"
+            )
+        return self
+
+
 class Data(Section):
     """One data set; write the table `[[data]]` once for each."""
 
@@ -265,6 +285,9 @@ class Data(Section):
     references: Path | None = None
     """Folder of the pictures an edit model is given (`name.png`, or `name_0.png`, `name_1.png`, ...
     for several); empty takes those a manifest lists. The mask is of the clip, never of them."""
+    control: ControlSource | None = None
+    """Folder of the control pictures (pose, depth, edges) beside the clips, for `[control]`; one
+    picture may stand for all frames of a video. "listed" takes those a manifest names."""
     mask_role: Literal["loss", "condition", "both"] = "loss"
     """What a mask does for an image-to-video model: weigh the loss, fill the model's own mask
     channels (1 = kept, so the inverse of the regions), or both."""
@@ -297,6 +320,20 @@ class Data(Section):
         if self.subset_caption and "{phrases}" not in self.subset_caption:
             raise ValueError("subset_caption: must hold {phrases}, the words of what is taught")
         return self
+
+    @model_validator(mode="after")
+    def _control_fits(self) -> "Data":
+        if self.control and self.control.source == "listed" and not _names_manifest(self.clips):
+            raise ValueError(f'control: "listed" is for a .jsonl manifest, clips is {self.clips}')
+        return self
+
+    @field_validator("control", mode="before")
+    @classmethod
+    def _read_control(cls, value: Any) -> Any:
+        """`"listed"`, a folder, or the full table."""
+        if isinstance(value, str | Path):
+            return {"source": "listed"} if str(value) == "listed" else {"path": value}
+        return value
 
     @field_validator("masks", mode="before")
     @classmethod

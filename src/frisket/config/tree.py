@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_serializer, model_validator
 
 from frisket.config.composites.tables import Mixes, Swap
+from frisket.config.control.tables import Control
 from frisket.config.data import (
     Count,
     Curve,
@@ -59,9 +60,10 @@ class Model(Section):
     """`auto` (cuda, mps or cpu), or a torch device."""
     experts: Literal["both", "high", "low"] = "both"
     """Which experts of a two-expert model (Wan 2.2 A14B) are trained: high noise, low noise."""
-    train: Literal["lora", "image_adapter", "all"] = "lora"
-    """What is trained: a LoRA on the frozen base, an [image_adapter] on it, or `all` weights of the
-    denoiser (docs/train-image-adapter, docs/train-all-weights)."""
+    train: Literal["lora", "image_adapter", "controlnet", "all"] = "lora"
+    """What is trained: a LoRA on the frozen base, an [image_adapter] on it, a ControlNet beside it,
+    or `all` weights of the denoiser (docs/train-image-adapter, docs/control,
+    docs/train-all-weights)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the frozen base; the adapter trains in float32, and so do all weights
     (`train = "all"`)."""
@@ -274,6 +276,7 @@ class Config(Section):
     noise: Noise = Noise()
     lora: Lora = Lora()
     image_adapter: ImageAdapterTraining = ImageAdapterTraining()
+    control: Control = Control()
     memory: Memory = Memory()
     optimizer: Optimizer = Optimizer()
     validation: Validation = Validation()

@@ -5,6 +5,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from frisket.config.checks.all_weights import find_all_weights_problems
+from frisket.config.checks.control import find_control_problems
+from frisket.config.checks.control_data import find_control_data_problems
 from frisket.config.checks.image_adapter import find_image_adapter_problems
 from frisket.config.checks.patch_masking import find_patch_masking_problems
 from frisket.config.error_messages import or_all
@@ -33,7 +35,9 @@ def variant_problems(config: Config, family: "Family") -> Iterator[tuple[Key, st
         yield ("memory", "quantise"), f"{label} is not quantised; leave memory.quantise out"
     yield from find_all_weights_problems(config, variant, label)
     yield from find_image_adapter_problems(config, variant, label)
+    yield from find_control_problems(config, variant, label)
     yield from find_patch_masking_problems(config, family, label)
+    yield from find_control_data_problems(config)
     yield from _reading_problems(config, variant, label)
     yield from _data_problems(config, variant, label)
     try:

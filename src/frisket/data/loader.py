@@ -8,6 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
 
+from torch import Tensor
+
 from frisket.data.cached.store import Cache, CacheEntry, CorruptEntry, EntryKind
 from frisket.data.captions import pick_subset
 from frisket.data.composites.reading import CachedPicture, PictureReader
@@ -199,6 +201,9 @@ class Loader:
     def _read_marks(self, item: Item) -> MarkRow:
         return () if item.faces is None else unpack_marks(self._load("faces", item.faces).tensors)
 
+    def _read_control(self, key: str | None, name: str) -> Tensor | None:
+        return None if key is None else self._load("control", key).tensors[name]
+
     def _sample(
         self,
         item: Item,
@@ -223,6 +228,9 @@ class Loader:
             prior_coverage=picture.prior_planes,
             phrases=self.prepared.phrases.get(text, ()),
             faces=faces,
+            control=self._read_control(item.control, "pixels"),
+            control_latents=self._read_control(item.control_latents, "latents"),
+            frames=max(len(item.picks), 1),
         )
 
 

@@ -14,6 +14,7 @@ from frisket.data.captions import add_trigger, apply_template, list_orders
 from frisket.data.choosing import choose as choose_clips
 from frisket.data.composites.mixing import MaskedClip
 from frisket.data.composites.planning import PlanMix, PlanSwap, plan_composites
+from frisket.data.control.entries import ControlEncoder, ControlEntries, check_controls
 from frisket.data.encoding import Encoding, PictureFiles
 from frisket.data.faces.reading import ClipFaceReader, FaceEntries
 from frisket.data.mask_pipeline import Facts, cover, coverage_record
@@ -65,6 +66,7 @@ def prepare(
     phrases: Mapping[str, str] | None = None,
     locate: Callable[[Sequence[Item], Captions], Mapping[str, PhraseRow]] | None = None,
     faces: ClipFaceReader | None = None,
+    control: ControlEncoder | None = None,
 ) -> Prepared:
     """Make every missing latents, text and coverage entry; unchanged clips cost a stat or two.
 
@@ -74,20 +76,25 @@ def prepare(
     clips are kept out of training, evenly over the list, and the sets `measured` whole. `phrases`
     are the words of regions; `locate` finds them in the captions of the training clips, and
     refuses, before anything is encoded. `faces` reads whose face a clip shows, from its clean
-    frames. Order: masks, then every frame is decoded once, then
-    latents, then text, so that a bad file shows before hours of encoding, and VAE and text encoder
-    are never loaded together. May be killed at any moment: what was finished is not done again.
+    frames. `control` encodes the control pictures of sets that have some, for a ControlNet that
+    reads latents; without it their pixels alone are kept. Order: masks, then every frame is decoded
+    once, then latents, then text, so that a bad file shows before hours of encoding, and VAE and
+    text encoder are never loaded together. May be killed at any moment: what was finished is not
+    done again.
 
     Raises BadClips with every unusable file, caption or name, and with every clip or caption for
     which a model gives NaN or infinity; NoMasks for clips without the mask they are required to
-    have; NoFaces where `faces` finds none in any clip; ClipsNotFound, MasksNotFound and TwoFiles as
-    `media.files.find` does.
+    have; NoFaces where `faces` finds none in any clip; NoControl for clips without the control
+    picture they must have, ControlUnusable where a swap or a mix would belie them; ClipsNotFound,
+    MasksNotFound, ControlNotFound and TwoFiles as `media.files.find` does.
     """
+    check_controls([*clipsets, *measured], swapped=swap is not None, mixed=mix is not None)
     cache.sweep()
     with Index(cache.folder) as index:
         walk = _Walk(cache, index, encoders, dict(regions), progress)
         walk.phrases, walk.locate = phrases or {}, locate
         walk.look_for(faces)
+        walk.controls.encoder = control
         return walk.run(clipsets, swap, mix, holdout, measured)
 
 
@@ -116,6 +123,9 @@ class _Walk:
         self.phrases: Mapping[str, str] = {}
         self.locate: Callable[[Sequence[Item], Captions], Mapping[str, PhraseRow]] | None = None
         self.faces: FaceEntries | None = None
+        self.controls = ControlEntries(
+            self.entries, self._probe, progress, self.bad, self.tally.hints
+        )
 
     def look_for(self, reader: ClipFaceReader | None) -> None:
         """Have the faces of the clips read as well; None leaves them."""
@@ -145,6 +155,7 @@ class _Walk:
         self.work.check()
         stop_if_bad(self.bad, self.refused)
         self.tally.stop_if_unmasked()
+        self.controls.stop_if_lacking()
         if not items:
             raise ValueError(f"nothing to train on in {_list_folders(clipsets)}")
         training, held = pick_held(items, holdout)
@@ -154,10 +165,13 @@ class _Walk:
             items[position] = item
         self.work.check()
         stop_if_bad(self.bad, self.refused)
+        self.controls.run()
+        stop_if_bad(self.bad, self.refused)
         kept = tuple(items[position] for position in training)
         rows = self.locate(kept, self.work.captions) if self.locate is not None else {}
         self._read_faces(kept, _list_folders(clipsets))
         self.work.run()
+        self.controls.encode()
         stop_if_bad(self.bad, self.refused)
         self.work.embed()
         stop_if_bad(self.bad, self.refused)
@@ -194,19 +208,21 @@ class _Walk:
     def _plan(self, clipset: Clipset, *, taught: bool) -> Iterator[tuple[Item, Window, str]]:
         findings = self._find_clips(clipset)
         selection = choose_clips(clipset.masking, findings.clips)
+        clips = self.controls.select(clipset, selection.clips)
         self.tally.orphans += [str(path) for path in findings.orphans]
         self.tally.take(selection)
         self.tally.hints += [f"{clipset.clips}: {hint}" for hint in findings.hints]
-        self.pictures = self._find_references(clipset, selection.clips)
-        for count, clip in enumerate(selection.clips, 1):
+        self.pictures = self._find_references(clipset, clips)
+        for count, clip in enumerate(clips, 1):
             try:
                 yield from self._plan_clip(clipset, clip, taught=taught)
             except CannotWrite:
                 raise
             except (BadMedia, OSError, ValueError) as error:
                 self.bad[str(clip.clip)] = f"{error}{explain_mismatch(clip.clip, error)}"
-            if not count % 16 or count == len(selection.clips):
-                self.progress("clips and masks", count, len(selection.clips))
+            if not count % 16 or count == len(clips):
+                self.progress("clips and masks", count, len(clips))
+        self.controls.report_stills(clipset)
         for name, message in sum_up(self.remarks):
             level = logging.WARNING if REMARKS[name].severity == "warning" else logging.INFO
             log.log(level, "%s: %s", clipset.clips, message)
@@ -225,6 +241,7 @@ class _Walk:
                 caption=clipset.caption,
                 wording=clipset.wording,
                 reject=clipset.reject,
+                control=clipset.control.folder if clipset.control else None,
             )
         for clip, error in refused:
             self.refused.append(error)
@@ -272,6 +289,7 @@ class _Walk:
             masking = replace(masking, source="none")
         self.tally.sided += clipset.flip and SIDES.search(caption) is not None
         cuts = cut_windows(clipset, media, self.encoders.grid)
+        control = self.controls.open(clipset, clip, media, [picks for picks, _ in cuts])
         for number, (picks, target) in enumerate(cuts):
             name = clip.name if len(cuts) == 1 else f"{clip.name}#{number}"
             for flip in (False, True) if clipset.flip else (False,):
@@ -286,6 +304,7 @@ class _Walk:
                     geometry,
                     masking,
                     pictures,
+                    control,
                 )
                 yield self._make_item(clipset, window, texts, taught=taught), window, caption
             if taught and not clip.caption.strip():
@@ -305,6 +324,7 @@ class _Walk:
         shape = self.encoders.grid.cells(len(geometry.picks), *geometry.target)
         coverage = self._cover(window) if window.masked else None
         latents = self.work.latents(window)
+        control, control_latents = self.controls.plan(window)
         if taught and not geometry.flip:
             self.tally.count(
                 window.name, coverage[1] if coverage else None, required=clipset.masking.require
@@ -333,6 +353,8 @@ class _Walk:
             picks=geometry.picks,
             crop=geometry.crop,
             faces=self._plan_faces(window),
+            control=control,
+            control_latents=control_latents,
         )
 
     def _measure_picture(self, picture: Path, content: str) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from torch import Tensor
 
 from frisket.data.cached.store import Cache
+from frisket.data.control.files import ControlFile
 from frisket.families.base import References
 from frisket.grid import LatentGrid
 from frisket.masks.coverage import CellReading
@@ -87,6 +88,14 @@ class Windows:
 
 
 @dataclass(frozen=True, slots=True)
+class Controls:
+    """Where the control pictures of a data set lie, and what becomes of clips without one."""
+
+    folder: Path | None = None  # None: those that its manifest lists
+    leave_out: bool = False  # clips without one stay out of training; else they stop the run
+
+
+@dataclass(frozen=True, slots=True)
 class Clipset:
     """One data set. `resolution` is the side of a square of equal area, or (width, height)."""
 
@@ -110,6 +119,7 @@ class Clipset:
     windows: Windows = Windows()
     flip: bool = False
     references: Path | None = None  # folder, or manifest, of the pictures an edit model is given
+    control: Controls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +135,7 @@ class Window:
     geometry: Geometry
     masking: Masking
     references: tuple[tuple[Path, str], ...] = ()  # pictures and their content
+    control: ControlFile | None = None
 
     @property
     def shown(self) -> bool:
@@ -301,6 +312,8 @@ class Item:
     picks: tuple[int, ...] = field(default=(), repr=False)  # frames of the file it is made of
     crop: tuple[float, ...] = field(default=(), repr=False)  # top, left, height, width: pixels
     faces: str | None = field(default=None, repr=False)  # key of its faces, where a term asks
+    control: str | None = field(default=None, repr=False)  # key of its control picture's pixels
+    control_latents: str | None = field(default=None, repr=False)  # of what a net reads of them
 
     @property
     def bucket(self) -> tuple[tuple[int, ...], ...]:
@@ -367,6 +380,7 @@ class Prepared:
             keeps = "".join(swap.keep for swap in item.swaps)
             mixes = f"{item.mixes!r}" if item.mixes else ""
             mixes += f"faces={item.faces}" if item.faces else ""
+            mixes += f"control={item.control},{item.control_latents}" if item.control else ""
             line = f"{plain!r}".replace("reference_sizes=", "seen=")  # as runs on disk have it
             whole.update(f"{line}{draws}{keeps}{mixes}\n".encode())
         whole.update(repr((len(self.held), self.regions, self.swap_rate)).encode())

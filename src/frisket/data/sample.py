@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,7 +22,9 @@ class Sample:
     text axis that the phrase of each region that has one takes, () where the caption lacks it.
     `region_flags` says of each region whether this draw teaches it; empty means all. `item` is its
     place among the prepared clips; -1, -2 and on of those held out. `faces` are those that a loss
-    term looks at in this draw.
+    term looks at in this draw. `control` is its control picture at the training size, 3 F H W,
+    0 to 255 (F may be 1 beside a longer clip, see `frames`), `control_latents` what a ControlNet
+    reads of it through the VAE, c f h w. `frames` are those of the clip in pixels.
     """
 
     latents: Tensor
@@ -36,6 +39,9 @@ class Sample:
     region_flags: tuple[bool, ...] = ()
     item: int = -1
     faces: MarkRow = ()
+    control: Tensor | None = None
+    control_latents: Tensor | None = None
+    frames: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,8 @@ class Batch:
     set's, and stays out of the mask's divisor. `swapped` says whose background was replaced.
     `phrases` and `region_flags` are those of the samples; empty where no sample has any. `items`
     are the places of the clips among those prepared, empty where nobody says. `faces` has a row a
-    sample, or is empty where no sample has any.
+    sample, or is empty where no sample has any. `control` is b 3 F H W in [0, 1], float32, cut as
+    the clips are; `control_latents` b c f h w; None where the data have none.
     """
 
     latents: Latents
@@ -61,6 +68,8 @@ class Batch:
     region_flags: RegionFlags | None = None
     items: tuple[int, ...] = ()
     faces: tuple[MarkRow, ...] = ()
+    control: Tensor | None = None
+    control_latents: Tensor | None = None
 
     def __len__(self) -> int:
         """How many clips it holds."""
@@ -73,9 +82,10 @@ class Batch:
         return frames, height, width
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Batch":
-        """The batch on a device; `dtype` is for latents and conditioning only.
+        """The batch on a device; `dtype` is for latents (of controls too) and conditioning only.
 
-        Coverage and weight stay float32: what they weigh is summed in float32 in any model.
+        Coverage and weight stay float32: what they weigh is summed in float32 in any model. So do
+        the pixels of controls, which a loss term may compare with.
         """
 
         def move(tensor: Tensor) -> Tensor:
@@ -91,6 +101,8 @@ class Batch:
             swapped=self.swapped.to(device),
             prior_coverage=None if self.prior_coverage is None else self.prior_coverage.to(device),
             region_flags=None if self.region_flags is None else self.region_flags.to(device),
+            control=None if self.control is None else self.control.to(device),
+            control_latents=None if self.control_latents is None else move(self.control_latents),
         )
 
 
@@ -119,6 +131,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
         region_flags=_join_region_flags(samples),
         items=tuple(sample.item for sample in samples),
         faces=_join_faces(samples),
+        control=join_controls(samples),
+        control_latents=join_control_latents(samples),
     )
 
 
@@ -132,6 +146,37 @@ def _join_region_flags(samples: Sequence[Sample]) -> RegionFlags | None:
 def _join_faces(samples: Sequence[Sample]) -> tuple[MarkRow, ...]:
     rows = tuple(sample.faces for sample in samples)
     return rows if any(rows) else ()
+
+
+def join_controls(samples: Sequence[Sample]) -> Float[Tensor, "b 3 F H W"] | None:
+    """Control pictures in [0, 1], a still one repeated; None where no sample has any.
+
+    ValueError names the clips that lack one beside others.
+    """
+    if not _check_controls(samples, [sample.control for sample in samples], "control picture"):
+        return None
+    rows = [
+        sample.control.expand(-1, sample.frames, -1, -1)
+        for sample in samples
+        if sample.control is not None
+    ]
+    return torch.stack(rows).float().div_(255)
+
+
+def join_control_latents(samples: Sequence[Sample]) -> Latents | None:
+    """What a ControlNet reads of the controls; None where no sample has any. ValueError too."""
+    rows = [sample.control_latents for sample in samples]
+    if not _check_controls(samples, rows, "encoded control picture"):
+        return None
+    return torch.stack([row for row in rows if row is not None])
+
+
+def _check_controls(samples: Sequence[Sample], rows: Sequence[Tensor | None], kind: str) -> bool:
+    """Whether all have one (True) or none has; ValueError where some do."""
+    lacking = [sample.name for sample, row in zip(samples, rows, strict=True) if row is None]
+    if lacking and len(lacking) < len(samples):
+        raise ValueError(f"clips without a {kind} beside others with one: {', '.join(lacking)}")
+    return not lacking
 
 
 def _check_alike(samples: Sequence[Sample]) -> None:

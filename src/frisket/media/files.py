@@ -15,6 +15,7 @@ from frisket.media.captions import (
     read_captions,
     read_text,
 )
+from frisket.media.folders.controls import find_outside_controls, match_controls
 from frisket.media.folders.left_out import Hint, Leftovers, look_alike_hints
 from frisket.media.folders.links import find_outside
 from frisket.media.folders.listing import (
@@ -57,6 +58,7 @@ class ClipFiles:
     masks: Mapping[str, Path]  # region -> file or folder of frames; "" one file for all regions
     alpha: bool  # the mask is the clip's own alpha channel
     references: tuple[Path, ...] = ()  # pictures a manifest lists for an edit model
+    control: Path | None = None  # what structure it has, for a ControlNet: file, folder of frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ def _from_manifest(
     tidy: Shortening,
     wording: Wording,
     reject: Path | None,
+    control: Path | None,
 ) -> Findings:
     lines = read_manifest(manifest)
     rejects = read_rejects(reject, {line.name: None for line in lines})
@@ -137,6 +140,9 @@ def _from_manifest(
             " the manifest its `mask`"
         )
     by_clip, orphans, hints = _match_masks(kind, listed_clips, manifest, [], folders)
+    controls, passed = _match_controls(listed_clips, manifest, control)
+    if control is None:
+        controls = {line.name: line.control for line in lines if line.control is not None}
     lines = [line for line in lines if line.name not in rejects.names]
     listed_clips = {line.name: line.clip for line in lines}
     _say_listed(manifest, kind, lines)
@@ -152,13 +158,14 @@ def _from_manifest(
             by_clip[line.name],
             line.name in with_alpha,
             line.references,
+            controls.get(line.name),
         )
         for line in lines
     ]
     places = _locate_texts(listed_clips, manifest.parent, captions, wording)
-    outside = _find_links(manifest.parent, clips, folders, captions, places)
+    outside = _find_links(manifest.parent, clips, folders, captions, places, control)
     uncaptioned = _list_uncaptioned(clips)
-    all_hints = (*hints, *rejects.list_hints(reject), *tidy.hints(texts))
+    all_hints = (*hints, *passed, *rejects.list_hints(reject), *tidy.hints(texts))
     return Findings(clips, orphans, uncaptioned, outside, all_hints, tuple(sorted(rejects.names)))
 
 
@@ -168,12 +175,21 @@ def _find_links(
     folders: Mapping[str, Path],
     captions: Path | None,
     texts: Mapping[str, Path],
+    control: Path | None,
 ) -> tuple[Path, ...]:
     files = [path for clip in clips for path in (clip.clip, *clip.references)]
     own_captions = [texts[clip.name] for clip in clips if clip.name in texts]
-    return find_outside(
+    controls = {clip.name: clip.control for clip in clips if clip.control is not None}
+    outside = find_outside(
         root, files, [clip.masks for clip in clips], folders, (captions or root, own_captions)
     )
+    return (*outside, *find_outside_controls(control, controls))
+
+
+def _match_controls(
+    clips: Mapping[str, Path], root: Path, folder: Path | None
+) -> tuple[dict[str, Path], list[Hint]]:
+    return ({}, []) if folder is None else match_controls(clips, root, folder)
 
 
 def _read_texts(
@@ -263,6 +279,7 @@ def find(
     wording: Wording = PLAIN,
     paragraph: bool = True,
     reject: Path | None = None,
+    control: Path | None = None,
 ) -> Findings:
     """Find every clip of a folder (sub-folders included) with its caption and masks.
 
@@ -275,41 +292,54 @@ def find(
     image, a video or a folder of frames. Captions come from `captions` (see `read_captions`), else
     are `caption`, else empty and listed; `wording` says how caption files end and what of them is
     read, `paragraph` False leaves captions as they are written. Clips that the list `reject` names
-    (see `read_rejects`) are left out, of their captions and masks nothing is said. The order is
-    that of the names.
+    (see `read_rejects`) are left out, of their captions and masks nothing is said. `control` is the
+    folder of control pictures (see `match_controls`); without one those a manifest lists are there.
+    The order is that of the names.
 
-    Raises ClipsNotFound, MasksNotFound (a mask source that matches nothing), TwoFiles, BadName,
-    BadCaption, BadManifest, BadRejects.
+    Raises ClipsNotFound, MasksNotFound (a mask source that matches nothing), ControlNotFound,
+    TwoFiles, BadName, BadCaption, BadManifest, BadRejects.
     """
     _check_source(masks, folders)
     short = Shortening(wording if paragraph else None)
     if is_manifest(clips):
-        return _from_manifest(clips, masks, folders, captions, caption, short, wording, reject)
+        return _from_manifest(
+            clips, masks, folders, captions, caption, short, wording, reject, control
+        )
     check_folder(clips)
     if masks == "listed":
         raise MasksNotFound(f'{clips}: masks = "listed" is for a .jsonl manifest, this is a folder')
-    mask_folders = frozenset(folder.resolve() for folder in folders.values()) - {clips.resolve()}
+    beside = [*folders.values(), *([] if control is None else [control])]
+    skip = frozenset(folder.resolve() for folder in beside) - {clips.resolve()}
     left = Leftovers((wording.suffix.lower(),))
-    media = list(walk_media(clips, skip=mask_folders, leaf=is_sidecar, left=left))
+    media = list(walk_media(clips, skip=skip, leaf=is_sidecar, left=left))
     everything = list_clips(clips, media, left)
     rejects = read_rejects(reject, everything)
     by_clip, orphans, passed = _match_masks(masks, everything, clips, media, folders)
+    controls, unread = _match_controls(everything, clips, control)
     named_clips = {name: path for name, path in everything.items() if name not in rejects.names}
     with_alpha = _find_alpha_clips(named_clips, clips) if masks == "alpha" else set()
     if masks == "none":
         _warn_of_unused(clips, media)
     texts = _read_texts(everything, named_clips, clips, captions, short, wording)
     files = [
-        ClipFiles(name, path, texts.get(name, caption or ""), by_clip[name], name in with_alpha)
+        ClipFiles(
+            name,
+            path,
+            texts.get(name, caption or ""),
+            by_clip[name],
+            name in with_alpha,
+            control=controls.get(name),
+        )
         for name, path in named_clips.items()
     ]
     texts_at = find_texts(named_clips, clips, captions, wording.suffix)
-    outside = _find_links(clips, files, folders, captions, texts_at)
+    outside = _find_links(clips, files, folders, captions, texts_at, control)
     left.files = [path for path in left.files if path != captions]
     hints = (
         *left.hints(clips, everything, wording.suffix),
         *rejects.list_hints(reject),
         *passed,
+        *unread,
         *look_alike_hints(clips, named_clips),
         *short.hints(texts),
     )

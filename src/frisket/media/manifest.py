@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 SUFFIX = ".jsonl"
 PATH_KEYS = ("path", "image", "video", "image_path", "video_path", "file_name", "file")
 TEXT_KEYS = ("caption", "text", "prompt")
-MASK, REFERENCES, NAME = "mask", "references", "name"
+MASK, REFERENCES, CONTROL, NAME = "mask", "references", "control", "name"
 LONGEST = 2**20  # bytes of a line: captions are shorter, and files are named here, not held
 
 
@@ -35,6 +35,7 @@ class ManifestLine:
     caption: str | None  # as written; None where the line says nothing
     masks: Mapping[str, Path]  # region -> file or folder of frames; "" one file for all regions
     references: tuple[Path, ...]  # pictures an edit model is given
+    control: Path | None = None  # picture, video or folder of frames for a ControlNet
 
 
 def is_manifest(path: Path) -> bool:
@@ -47,9 +48,9 @@ def read_manifest(path: Path) -> list[ManifestLine]:
 
     Each line that is not blank holds one JSON object in UTF-8: the clip under one of PATH_KEYS;
     optionally its caption under one of TEXT_KEYS, `mask` (a path, or a table region = path),
-    `references` (a path or a list of them) and `name`. Relative paths start at the manifest's
-    folder. A clip that lies outside of it and has no `name` gets a short one, that of its file and
-    a hash of the path as written. Other keys are left aside, and named once.
+    `references` (a path or a list of them), `control` (a path) and `name`. Relative paths start at
+    the manifest's folder. A clip that lies outside of it and has no `name` gets a short one, that
+    of its file and a hash of the path as written. Other keys are left aside, and named once.
 
     Raises BadManifest; TwoFiles where two lines list the same clip or give the same name.
     """
@@ -59,7 +60,7 @@ def read_manifest(path: Path) -> list[ManifestLine]:
     clips: dict[Path, ManifestLine] = {}
     for number, entry in _read_entries(path):
         line = _Reader(path, number, entry).line()
-        unread_keys |= set(entry) - {*PATH_KEYS, *TEXT_KEYS, MASK, REFERENCES, NAME}
+        unread_keys |= set(entry) - {*PATH_KEYS, *TEXT_KEYS, MASK, REFERENCES, CONTROL, NAME}
         earlier = clips.setdefault(line.clip.resolve(), line)
         if earlier is not line:
             raise TwoFiles(
@@ -149,8 +150,15 @@ class _Reader:
         _, caption = self._read_text(TEXT_KEYS, "a caption")
         masks = self._read_masks(self.entry.get(MASK))
         references = self._read_references(self.entry.get(REFERENCES))
+        control = self.entry.get(CONTROL)
         return ManifestLine(
-            self.number, self._name(path_text, clip), clip, caption, masks, references
+            self.number,
+            self._name(path_text, clip),
+            clip,
+            caption,
+            masks,
+            references,
+            None if control is None else self._locate_media(CONTROL, control),
         )
 
     def _make_error(self, message: str) -> BadManifest:

@@ -213,6 +213,19 @@ def _check_config(config: Config) -> Iterator[Diagnosis]:
     if not config.data:
         fix = '`frisket init FOLDER`, or write [[data]] with clips = "..."'
         yield Diagnosis("missing", "data", "the config names no [[data]]", fix)
+    yield from _check_files(config)
+    yield from _check_weights(config)
+    yield from _check_model_device(config.model.device)
+    refused = list(_list_refusals(config))
+    yield from refused or [Diagnosis("ok", "training", "nothing stands in its way")]
+    if not refused:
+        yield Diagnosis(*_predict_memory(config))
+        if config.routing.background < 1:
+            yield Diagnosis(*_predict_routing(config))
+
+
+def _check_files(config: Config) -> Iterator[Diagnosis]:
+    """The files and folders that it names."""
     for data in (*config.data, *config.validation.data):
         yield from _check_path("clips", data.clips, folder=data.clips.suffix.lower() != ".jsonl")
         masks = data.masks
@@ -222,18 +235,14 @@ def _check_config(config: Config) -> Iterator[Diagnosis]:
             yield from _check_path("masks", masks.fallback)
         if data.captions:
             yield from _check_path("captions", data.captions)
+        if data.control and data.control.path:
+            yield from _check_path("control", data.control.path, folder=True)
     if config.swap.path:
         yield from _check_path("swap", config.swap.path, folder=True)
     if config.lora.source:
         yield from _check_path("lora", config.lora.source)
-    yield from _check_weights(config)
-    yield from _check_model_device(config.model.device)
-    refused = list(_list_refusals(config))
-    yield from refused or [Diagnosis("ok", "training", "nothing stands in its way")]
-    if not refused:
-        yield Diagnosis(*_predict_memory(config))
-        if config.routing.background < 1:
-            yield Diagnosis(*_predict_routing(config))
+    if config.control.source:
+        yield from _check_path("control net", config.control.source, folder=True)
 
 
 def _list_refusals(config: Config) -> Iterator[Diagnosis]:

@@ -13,7 +13,7 @@ import torch
 
 from frisket.adapters.lora import frozen
 from frisket.adapters.routed.factors import Factors
-from frisket.config.calls import Fuse
+from frisket.config.calls import ControlOptions, Fuse
 from frisket.config.load import ConfigError
 from frisket.config.load import check as check_config
 from frisket.config.tree import Config
@@ -24,6 +24,7 @@ from frisket.inference.generate import Picture, sample
 from frisket.inference.grids import grid, save
 from frisket.inference.methods.base import Method
 from frisket.inference.sample_specs import check
+from frisket.runs.control.asking import LABEL, ControlPlan, plan_control
 from frisket.runs.methods.identity.plan import MethodPlan, plan_methods
 from frisket.runs.methods.identity.resemblance import measure_resemblance
 from frisket.runs.methods.regional import LoraPlace
@@ -44,6 +45,7 @@ from frisket.training.memory.out_of_memory import room_for
 
 ALONE = Fuse()
 NO_METHODS = MethodPlan()
+NO_CONTROL = ControlOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ def generate(
     masks: Sequence[str] = (),
     without: bool = False,
     fuse: Fuse = ALONE,
+    control: ControlOptions = NO_CONTROL,
     seeds: Sequence[int] = (0,),
     prompt_file: Path | None = None,
     negative: str = "",
@@ -84,7 +87,8 @@ def generate(
     `lora` are adapter files with their strengths (1 as trained); all of them act together, each
     where its own of `masks` says (`-`, and those without one: everywhere). `fuse` asks for a method
     that finds where each LoRA's words are and lets it act there alone, and writes the masks that it
-    found beside the samples. `config.identity` names methods that act besides. `without` samples
+    found beside the samples. `config.identity` names methods that act besides, `control` a picture
+    that a ControlNet makes the samples follow. `without` samples
     the base as well, next to the LoRA's in the grid, and where there are several parts (LoRAs,
     methods) each of them alone; with no `lora` and no method the base is sampled alone.
     `prompt_file` adds a prompt a line, whose own options win over those given here; see
@@ -94,7 +98,8 @@ def generate(
 
     Raises ConfigError for no prompts or no seeds, for a wrong prompt file and for LoRAs that cannot
     be fused by these prompts, AdapterMismatch for a LoRA of another base, WeightsNotFound,
-    BadMedia, what `plan_methods` raises, and ValueError for what the model cannot make.
+    BadMedia, what `plan_methods` and `plan_control` raise, and ValueError for what the model cannot
+    make.
     """
     check_config(config)
     lines = _list_lines(prompts, prompt_file, seeds)
@@ -107,12 +112,15 @@ def generate(
     check(family, source.variant, shots)
     loras = plan_loras(family, source, lora, shots, fuse=fuse, masks=masks)
     plan = plan_methods(config.identity, family, source, shots, fuse=fuse.method, focus=loras.focus)
+    followed = plan_control(control, config, family, source, shots)
     embeddings = embed_prompts(family, source, shots)
     factors: list[Factors] = []
     keep = factors if loras.is_routed else None
     parts = load_sampler(family, source, plan_of(config), lora, loras.places, keep=keep)
-    fused, methods = loras.build(family, parts, factors), plan.build(family, parts)
-    versions = list_versions(plan.labels, lora=bool(lora), without=without)
+    fused, methods = loras.build(family, parts, factors), dict(plan.build(family, parts))
+    if followed is not None:
+        methods[LABEL] = followed.build(family, parts, source)
+    versions = list_versions(tuple(methods), lora=bool(lora), without=without)
     folder = out if isinstance(out, Path) else out()
     folder.mkdir(parents=True, exist_ok=True)
     device, tile = torch.device(source.device), config.memory.tile_vae
@@ -126,7 +134,7 @@ def generate(
             loras.save_masks(fused, picture, path, variant.fps)
         progress("sampling", len(samples), len(shots) * len(versions))
     ordered = [samples[index, version.name] for index in range(len(shots)) for version in versions]
-    record = describe(family, source, loras, ordered, plan)
+    record = describe(family, source, loras, ordered, plan, followed)
     clips = [saved_sample.picture.frames for saved_sample in ordered]
     likeness = measure_resemblance(plan if without else NO_METHODS, clips)
     record |= {"likeness": likeness.records} if likeness.records else {}
@@ -208,13 +216,17 @@ def describe(
     loras: LoraPlan,
     samples: Sequence[SavedSample],
     plan: MethodPlan = NO_METHODS,
+    followed: ControlPlan | None = None,
 ) -> dict[str, Any]:
     """What `generate.json` says: enough to make the same pictures again."""
     fused = {} if loras.fusion is None else {"fuse": loras.fusion.describe()}
     methods = {"methods": plan.describe()} if plan.planned else {}
+    control = {} if followed is None else {LABEL: followed.describe()}
+    is_told = bool(plan.planned) or followed is not None
     return (
         fused
         | methods
+        | control
         | {
             "model": {
                 "family": family.name,
@@ -238,7 +250,7 @@ def describe(
                 {
                     "file": saved_sample.path.name,
                     "lora": saved_sample.version.lora,
-                    **({"methods": list(saved_sample.version.methods)} if plan.planned else {}),
+                    **({"methods": list(saved_sample.version.methods)} if is_told else {}),
                     **asdict(saved_sample.picture.spec),
                     "images": [
                         {"path": str(path), "sha256": digest(path)}

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from accelerate.tracking import GeneralTracker
 
+from frisket.config.checks.control import has_control
 from frisket.config.compat import departures
 from frisket.config.load import ConfigError, check
 from frisket.config.run_config import write_trained
@@ -28,6 +29,10 @@ from frisket.runs.checkpointing import (
     resume,
     save_adapter,
 )
+from frisket.runs.control.connect import connect_controls, lay_preview
+from frisket.runs.control.results import find_trained_net
+from frisket.runs.control.setup import open_net
+from frisket.runs.control.showing import ShownControls
 from frisket.runs.epochs import count_steps, rates_of
 from frisket.runs.image_adapters.references import ReferenceSet, prepare_references
 from frisket.runs.image_adapters.results import describe_result
@@ -54,7 +59,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a finished run leaves: its LoRA, its image adapter or its model, and what it took."""
+    """What a finished run leaves (LoRA, image adapter, ControlNet or model), and what it took."""
 
     loras: tuple[Path, ...]  # one file, or one of each trained expert; () where no LoRA is trained
     steps: int
@@ -64,6 +69,7 @@ class TrainingResult:
     model: Path | None = None  # the folder, where all weights were trained
     routing: str = ""  # what token routing came to, in a sentence
     image_adapter: Path | None = None  # the file or folder, where that was trained
+    controlnet: Path | None = None  # the folder, where that was trained
 
     @property
     def lora(self) -> Path:
@@ -128,11 +134,17 @@ def _train(
     # Before the denoiser is there: the text encoder has come and gone by then.
     previews = prepare_previews(config, family, source) if first else None
     denoiser = load_trainable(config, family, source, plan)
+    # Before the base is put away: a ControlNet that begins from it copies its weights.
+    net = open_net(config, family, denoiser, source) if has_control(config) else None
     memory_plan.apply(denoiser, plan, device=team.accelerator.device)
     team.wait()  # a preview's text and another disk's weights take their time
-    clip_references = _connect_references(config, family, denoiser, references, previews)
-    trainer = build_trainer(config, family, source, team, denoiser, prepared, clip_references)
-    validate = prepare_validation(config, trainer, prepared, clip_references)
+    shown: ShownReferences | ShownControls | None = _connect_references(
+        config, family, denoiser, references, previews
+    )
+    if net is not None:
+        shown = _connect_net(config, family, denoiser, net, prepared, previews)
+    trainer = build_trainer(config, family, source, team, denoiser, prepared, shown)
+    validate = prepare_validation(config, trainer, prepared, shown)
     resume(config, trainer, prepared)
     page = add_hooks(config, trainer, prepared, progress, previews, validate)
     if first:
@@ -170,6 +182,7 @@ def _find_results(config: Config) -> TrainingResult:
         image_adapter=output / describe_result(config.image_adapter.kind).path
         if kind == "image_adapter"
         else None,
+        controlnet=find_trained_net(output) if kind == "controlnet" else None,
     )
 
 
@@ -187,6 +200,24 @@ def _connect_references(
     if previews is not None:
         previews.make_method = clip_references.make_method
     return clip_references
+
+
+def _connect_net(
+    config: Config,
+    family: Family,
+    denoiser: torch.nn.Module,
+    net: torch.nn.Module,
+    prepared: Prepared,
+    previews: Previews | None,
+) -> ShownControls:
+    """The ControlNet on the denoiser, in training and in previews, which show both sides."""
+    preview = None
+    if previews is not None:
+        preview = lay_preview(prepared, previews.vae, previews.list_specs())
+    controls = connect_controls(config, family, denoiser, net, preview)
+    if previews is not None and preview is not None:
+        previews.make_method, previews.beside = controls.make_method, "without control"
+    return controls
 
 
 def _prepare_references(
@@ -243,7 +274,7 @@ def _run_trainer(
 
 
 def _save_result(config: Config, trainer: Trainer, prepared: Prepared) -> None:
-    """Write what the run has trained into its folder: the LoRA, image adapter or model."""
+    """Write what the run has trained into its folder: LoRA, image adapter, ControlNet or model."""
     if config.model.train != "all":
         save_adapter(config, trainer, prepared, config.run.output)
         return

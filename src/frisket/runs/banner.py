@@ -9,7 +9,7 @@ from rich.text import Text
 
 from frisket.config.compat import compat_of, normalise_of
 from frisket.config.regions import weights_of
-from frisket.config.tree import Config, Lora
+from frisket.config.tree import Config
 from frisket.data.cached.store import CorruptEntry
 from frisket.data.mask_pipeline import arrange
 from frisket.data.records import Prepared, PrepareReport
@@ -18,10 +18,11 @@ from frisket.families.base import FAMILIES, Variant
 from frisket.masks.weights import BACKGROUND, WeightSummary, describe
 from frisket.objectives.shift import SizeShift
 from frisket.runs.card import shift_of, variant_of
-from frisket.runs.epochs import describe_length, rates_of
-from frisket.runs.image_adapters.setup import describe_adapter
+from frisket.runs.control.setup import is_control_run, warn_free_cells
+from frisket.runs.epochs import describe_length
 from frisket.runs.methods.patch_masking import describe_masking
 from frisket.runs.methods.token_routing import describe_routing, is_routed
+from frisket.runs.settings_rows import list_settings
 from frisket.shapes import CellPlanes, Cells
 
 SMALL = 0.02  # coverage below this share makes the mean over the mask jump from sample to sample
@@ -87,7 +88,8 @@ def warnings(config: Config, prepared: Prepared) -> list[str]:
     ]
     report, floor = prepared.report, config.curve.floor
     messages += report.hints
-    if floor:
+    messages += warn_free_cells(config)
+    if floor and not is_control_run(config):
         messages.append(
             f"floor = {floor:g} teaches the background as well: 0.05 let three to five times as"
             " much of it in as 0 when measured (docs/walk-of-a-mask.md)"
@@ -273,7 +275,7 @@ def rows(config: Config, prepared: Prepared) -> list[tuple[str, str]]:
     if (compat := compat_of(config)) is not None:
         pairs.append(("compat", compat.meaning(normalise)))
     pairs.append(("noise levels", describe_noise(config, {item.shape for item in prepared.items})))
-    pairs += _list_settings(config)
+    pairs += list_settings(config)
     pairs += _list_token_rows(config, prepared)
     pairs.append(("background swap", _swap_row(config, prepared)))
     if config.mix.rate:
@@ -293,59 +295,6 @@ def _list_token_rows(config: Config, prepared: Prepared) -> Iterator[tuple[str, 
         yield "token routing", describe_routing(config, prepared, _planes(prepared))
     if config.patch_masking.ratio:
         yield "patch masking", describe_masking(config)
-
-
-def _list_settings(config: Config) -> Iterator[tuple[str, str]]:
-    """Options of the training that are not as they come."""
-    lora, chosen = config.lora, config.optimizer
-    if config.model.train == "all":
-        yield "trained", "all weights of the denoiser, in float32; no LoRA"
-    if config.model.train == "image_adapter":
-        yield "trained", describe_adapter(config)
-    if noise := _describe_layers(config):
-        yield "noise", noise
-    if chosen.schedule != "constant" or chosen.warmup:
-        rates = rates_of(config)
-        warming = f" after {rates.warming} steps of warm-up" if rates.warming else ""
-        decaying = (
-            f", {rates.decaying} of decay" if chosen.schedule == "warmup_stable_decay" else ""
-        )
-        yield "learning rate", f"{chosen.lr:g}, {chosen.schedule}{warming}{decaying}"
-    if chosen.lora_plus:
-        yield "LoRA+", f"B learns at {chosen.lora_plus:g} times the rate of A"
-    yield from _list_adapter(lora)
-
-
-def _list_adapter(lora: Lora) -> Iterator[tuple[str, str]]:
-    """Options of the adapter that are not as they come."""
-    if lora.conv_rank:
-        yield "convolutions", f"rank {lora.conv_rank}, alpha {lora.conv_alpha or lora.conv_rank:g}"
-    if lora.rank_schedule:
-        by = "its quantile in training" if lora.rank_by == "quantile" else "t"
-        yield (
-            "ranks",
-            f"{lora.rank_schedule}: {lora.least_rank} at pure noise to {lora.rank} by {by};"
-            " programs other than Frisket apply all of them always",
-        )
-    if lora.orthogonal:
-        yield "start", f"orthogonal; the file is a LoRA of rank {2 * lora.rank}"
-    if lora.confine is not None:
-        yield "confined", f"to the masks grown by {lora.confine} latent cells, while training"
-    if lora.max_norm:
-        yield "largest norm", f"{lora.max_norm:g} of each layer's update"
-
-
-def _describe_layers(config: Config) -> str:
-    """What the noise is besides plain; empty where it is."""
-    noise, words = config.noise, []
-    if noise.offset:
-        words.append(f"offset {'up to ' if noise.offset_random else ''}{noise.offset:g}")
-    if noise.multires_iterations:
-        words.append(
-            f"{noise.multires_iterations} coarser layers, each {noise.multires_discount:g} of the"
-            " one before"
-        )
-    return "; ".join(words)
 
 
 def describe_noise(config: Config, sizes: Collection[Cells]) -> str:

@@ -97,12 +97,26 @@ def metadata_of(config: Config, prepared: Prepared, steps: int) -> dict[str, str
         metadata["ss_clip_skip"] = str(config.model.clip_skip)
     if config.model.max_tokens > TOKENS:
         metadata["ss_max_token_length"] = str(config.model.max_tokens)
+    if config.control.source is not None and config.model.train == "lora":
+        metadata["frisket.control"] = _describe_control(config)
     if triggers:
         metadata["modelspec.trigger_phrase"] = ", ".join(triggers)
         # Where kohya's files have their tags: UIs offer the most frequent ones as trigger words.
         counts = {word: prepared.report.clips for word in triggers}
         metadata["ss_tag_frequency"] = json.dumps({config.run.output.name: counts})
     return metadata
+
+
+def _describe_control(config: Config) -> str:
+    """Beside which ControlNet it was trained, and how; of a net that was trained how it began."""
+    options = config.control
+    entry: dict[str, Any] = {
+        "source": options.source.name if options.source is not None else "",
+        "confine": options.confine,
+    }
+    if config.model.train == "lora":
+        entry |= {"dropout": options.drawn_dropout, "scale": list(options.drawn_scale)}
+    return json.dumps(entry, sort_keys=True)
 
 
 def _resolution(config: Config, card: Variant) -> tuple[int, int]:
@@ -190,6 +204,14 @@ def describe_image_adapter(config: Config, prepared: Prepared, steps: int) -> di
     return metadata
 
 
+def describe_controlnet(config: Config, prepared: Prepared, steps: int) -> dict[str, str]:
+    """As `describe_run`, of a run that trained a ControlNet; and how it began."""
+    metadata = describe_run(config, prepared, steps)
+    metadata["modelspec.architecture"] += "/controlnet"
+    metadata["frisket.control"] = _describe_control(config)
+    return metadata
+
+
 def _describe_result(config: Config) -> str:
     """What was trained, and where it lies in the run's folder."""
     base = f"{config.model.family} {variant_of(config)}"
@@ -200,9 +222,16 @@ def _describe_result(config: Config) -> str:
         )
     if config.model.train == "image_adapter":
         return _describe_image_adapter_result(config, base)
+    if config.model.train == "controlnet":
+        return (
+            f"A ControlNet for {base}, trained with Frisket {__version__}, in diffusers' layout:"
+            " the folder is `controlnet/`, and `frisket generate CONFIG --control PICTURE` samples"
+            " with it."
+        )
+    beside = "" if config.control.source is None else ", beside a frozen ControlNet"
     return (
         f"A {config.lora.kind} of rank {config.lora.rank} for {base}, trained with Frisket"
-        f" {__version__}."
+        f" {__version__}{beside}."
     )
 
 

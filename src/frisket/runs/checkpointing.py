@@ -16,7 +16,15 @@ from frisket.families.experts import Experts
 from frisket.losses.base import FACES
 from frisket.progress import Progress
 from frisket.runs.banner import rows
-from frisket.runs.card import describe_image_adapter, metadata_of, variant_of
+from frisket.runs.card import (
+    describe_controlnet,
+    describe_image_adapter,
+    metadata_of,
+    variant_of,
+)
+from frisket.runs.control.results import save_net
+from frisket.runs.control.setup import is_control_run
+from frisket.runs.control.showing import ShownControls
 from frisket.runs.epochs import checkpoints_of
 from frisket.runs.identity import (
     check_same_run,
@@ -37,6 +45,9 @@ from frisket.training.trainer import Trainer
 from frisket.training.validate import Validator
 
 log = logging.getLogger(__name__)
+
+# What a run of each kind leaves.
+NAMES = {"all": "model", "image_adapter": "image adapter", "controlnet": "ControlNet"}
 
 
 def check_resumable(config: Config) -> None:
@@ -77,7 +88,7 @@ def resume(config: Config, trainer: Trainer, prepared: Prepared) -> None:
             "this run is finished (%d steps): its %s is written again, nothing is trained; raise"
             " run.%s to go on, or start afresh with run.resume = false",
             trainer.done,
-            {"all": "model", "image_adapter": "image adapter"}.get(config.model.train, "LoRA"),
+            NAMES.get(config.model.train, "LoRA"),
             "epochs" if config.run.epochs else "steps",
         )
     else:
@@ -169,13 +180,16 @@ def save_adapter(config: Config, trainer: Trainer, prepared: Prepared, folder: P
     """Write the adapter into a folder as it is to be used.
 
     A LoRA in the format asked for, `lora.safetensors` or a file for each expert; an image adapter
-    in the public layout.
+    in the public layout; a ControlNet as diffusers' folder.
     """
     family = trainer.family
     with trainer.eval_mode() as ready:
         if is_image_adapter_run(config):
             metadata = describe_image_adapter(config, prepared, trainer.done)
             save_image_adapter(ready, folder, metadata)
+            return
+        if is_control_run(config):
+            save_net(ready, folder, describe_controlnet(config, prepared, trainer.done))
             return
         lora.save(
             ready,
@@ -191,11 +205,12 @@ def prepare_validation(
     config: Config,
     trainer: Trainer,
     prepared: Prepared,
-    clip_references: ShownReferences | None = None,
+    shown: ShownReferences | ShownControls | None = None,
 ) -> Callable[[int], None] | None:
     """Scores of base and tuned model on the held-out clips, into metrics.jsonl; None without such.
 
-    An image adapter is shown each clip's own reference (`clip_references`).
+    An image adapter is shown each clip's own reference, a ControlNet each clip's control in full.
+    Beside a frozen ControlNet the base is the base under control.
 
     To be called before the run goes on from a checkpoint: where all weights are trained the base is
     there no longer, so that its predictions are taken first and kept.
@@ -209,7 +224,7 @@ def prepare_validation(
         regions=names_of(config),
         t=levels_of(config, trainer),
         seed=config.run.seed,
-        condition=nullcontext if clip_references is None else clip_references.show,
+        condition=nullcontext if shown is None else shown.show,
         faces=trainer.faces,
         comparing={name: term for name, (term, _) in trainer.terms.items() if FACES in term.needs},
     )

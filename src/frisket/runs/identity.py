@@ -32,6 +32,7 @@ FREE: Mapping[str, frozenset[str] | None] = {
     "model": frozenset({"source", "revision", "device", "variant"}),
     "lora": frozenset({"format", "source", "max_norm"}),
     "image_adapter": frozenset({"source", "encoder", "embedder_source", "detector_source"}),
+    "control": frozenset({"source"}),
     # How much of the card is used and how fast; quantise and storage change the weights.
     "memory": frozenset({"checkpointing", "swap_blocks", "tile_vae", "compile", "attention"}),
     # How fast and how long: what is changed after a look at the run, or after it diverged.
@@ -79,6 +80,8 @@ def read_identity(config: Config, cache: Path) -> dict[str, Any]:
         fixed["base weights"] = _base(config, index)
         fixed["lora.source"] = _start(config, index)
         fixed |= _list_picture_files(config, index)
+        if config.control.source is not None:
+            fixed["control.source"] = index.fingerprint(config.control.source)
     return fixed
 
 

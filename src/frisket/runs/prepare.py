@@ -14,8 +14,9 @@ from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config, Data
 from frisket.data.cached.index import Index
 from frisket.data.cached.store import Cache
+from frisket.data.control.entries import ControlEncoder
 from frisket.data.prepare import prepare as prepare_data
-from frisket.data.records import Clipset, Masking, Prepared, Windows
+from frisket.data.records import Clipset, Controls, Masking, Prepared, Windows
 from frisket.families.base import FAMILIES, Family, References, Source, Variant
 from frisket.grid import LatentGrid
 from frisket.maskgen.files.unsure import is_unsure
@@ -25,6 +26,7 @@ from frisket.progress import Progress
 from frisket.runs.composites.plans import MakeBank, plan_mix, plan_swap
 from frisket.runs.composites.sheet import write_mix_sheet
 from frisket.runs.concepts.phrases import make_locator
+from frisket.runs.control.reading import make_control_reader
 from frisket.runs.faces.reading import make_reader
 from frisket.shapes import Clip, Plane
 from frisket.training.memory.precision import tile
@@ -84,11 +86,14 @@ def prepare(
     *,
     progress: Progress = lambda *_: None,
     bank: MakeBank | None = None,
+    control: ControlEncoder | None = None,
 ) -> Prepared:
     """Encode what is missing, load no model if nothing is; returns the data of the run.
 
     `progress` is told stage, done and total (the command line draws a bar). `bank` makes the folder
     of swap backgrounds sampled from the base model (unless given `background_bank.sample_bank`).
+    `control` encodes control pictures for a ControlNet that reads latents (unless given, the VAE
+    as the run's own net reads it).
     Raises the errors of `data.prepare.prepare`, WeightsNotFound, and ConfigError for a device that
     is not here, or files of losses.identity that are not.
     """
@@ -102,6 +107,7 @@ def prepare(
         encoders = Loaded(family, source, index, tiled=config.memory.tile_vae)
         swap = plan_swap(config, family, source, index, progress, bank)
         faces = make_reader(config, source, index)
+        reader = control or make_control_reader(config, source, index, encoders.pixels_record)
     mix = plan_mix(config, swap)
 
     def again(shown: Progress = lambda *_: None) -> Prepared:
@@ -118,6 +124,7 @@ def prepare(
             phrases=config.phrases,
             locate=make_locator(config, family, source),
             faces=faces,
+            control=reader,
         )
 
     done = replace(
@@ -163,7 +170,13 @@ def clipset_of(config: Config, data: Data, family: Family, source: Source) -> Cl
         ),
         flip=data.flip,
         references=data.references or _find_manifest(data, variant),
+        control=_read_control(data),
     )
+
+
+def _read_control(data: Data) -> Controls | None:
+    source = data.control
+    return None if source is None else Controls(source.path, source.missing == "leave out")
 
 
 def _find_manifest(data: Data, variant: Variant) -> Path | None:

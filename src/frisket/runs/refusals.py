@@ -12,6 +12,7 @@ from frisket.families.experts import experts_of
 from frisket.runs.card import variant_of
 from frisket.runs.concepts.refusals import check_attention, check_concepts
 from frisket.runs.concepts.terms import terms_of
+from frisket.runs.control.setup import check_control
 from frisket.runs.faces.asking import check_faces
 from frisket.runs.image_adapters.setup import check_image_adapter
 from frisket.runs.methods.token_routing import check_routing
@@ -124,6 +125,7 @@ CHECKS: tuple[ConfigCheck, ...] = (
     _shape,
     check_routing,
     check_image_adapter,
+    check_control,
     _optimizer,
     _trackers,
     _check_preview_faces,

@@ -26,6 +26,7 @@ from frisket.objectives.timesteps import TimestepSampler
 from frisket.runs.card import shift_of, variant_of
 from frisket.runs.concepts.balance import add_concepts
 from frisket.runs.concepts.terms import terms_of
+from frisket.runs.control.showing import ShownControls
 from frisket.runs.epochs import rates_of
 from frisket.runs.faces.watching import make_watch
 from frisket.runs.image_adapters.setup import attach_image_adapter
@@ -67,9 +68,11 @@ def timesteps_of(config: Config, variant: Variant) -> TimestepSampler:
 def may_idle(config: Config, variant: Variant) -> bool:
     """Whether a step may pass without a gradient for some of the trained parameters.
 
-    Of all weights some never get one: what the last block makes of the text is thrown away.
+    Of all weights some never get one: what the last block makes of the text is thrown away. So of
+    a ControlNet's.
     """
-    several = len(list_experts(config, variant)) > 1 or config.model.train == "all"
+    is_whole = config.model.train in ("all", "controlnet")
+    several = len(list_experts(config, variant)) > 1 or is_whole
     return several or config.lora.module_dropout > 0 or bool(config.lora.preset)
 
 
@@ -129,7 +132,8 @@ def load_trainable(
 ) -> torch.nn.Module:
     """The denoiser (of experts those that are trained) with what is trained asking for a gradient.
 
-    That is all of it, or its adapter (a LoRA, or one for pictures), fresh or from a file.
+    That is all of it, or its adapter (a LoRA, or one for pictures), fresh or from a file; nothing
+    yet where it is a ControlNet.
     """
     variant = family.variants[source.variant]
     device = memory_plan.load_device(plan, source.device)
@@ -141,6 +145,9 @@ def load_trainable(
         denoiser = family.load_denoiser(replace(source, device=device))
         attach_image_adapter(config, family, denoiser)
         return denoiser
+    if config.model.train == "controlnet":
+        # The net comes when the base is where it stays (`connect_controls`).
+        return family.load_denoiser(replace(source, device=device)).requires_grad_(False)
     experts = list_experts(config, variant)
     denoiser = family.load_denoiser(replace(source, device=device, experts=experts))
     spec, names = spec_of(config, family), layer_names(family, source.variant)
@@ -212,11 +219,11 @@ def build_trainer(
     team: Team,
     denoiser: torch.nn.Module,
     prepared: Prepared,
-    clip_references: ShownReferences | None = None,
+    shown: ShownReferences | ShownControls | None = None,
 ) -> Trainer:
     """Everything a trainer stands on, wired; nothing resumed yet, nothing recorded.
 
-    `clip_references` are what an image adapter on the denoiser is shown.
+    `shown` is what an image adapter on the denoiser, or the ControlNet beside it, is shown.
     """
     run, settings = config.run, config.optimizer
     variant = family.variants[source.variant]
@@ -232,7 +239,7 @@ def build_trainer(
         world=accelerator.num_processes,
     )
     weights = weights_of(config)
-    limits = limit_adapter(config, family, denoiser, weights, clip_references)
+    limits = limit_adapter(config, family, denoiser, weights, shown)
     wrapped = accelerator.prepare(denoiser) if accelerator.num_processes > 1 else denoiser
     return Trainer(
         family=family,
@@ -260,6 +267,7 @@ def build_trainer(
         routing=make_masking(config, family, denoiser) or make_routing(config, family, denoiser),
         faces=make_watch(config, family, source),
         average=Average(parameters, settings.ema) if settings.ema else None,
+        generator=shown.generator if isinstance(shown, ShownControls) else torch.Generator(),
         **limits,
     )
 
@@ -269,12 +277,12 @@ def limit_adapter(
     family: Family,
     denoiser: torch.nn.Module,
     weights: RegionWeights,
-    clip_references: ShownReferences | None = None,
+    shown: ShownReferences | ShownControls | None = None,
 ) -> dict[str, Any]:
     """What a trainer is told of where and on which words the adapter acts, and is aligned by."""
     lora, limits = config.lora, list[Callable[[Batch], AbstractContextManager[Any]]]()
-    if clip_references is not None:
-        limits.append(clip_references.draw)
+    if shown is not None:
+        limits.append(shown.draw)
     if lora.confine is not None:
         limits.append(Confinement(route(denoiser, family.streams), weights, lora.confine))
     options: dict[str, Any] = {}

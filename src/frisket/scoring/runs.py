@@ -85,8 +85,14 @@ def _explain_no_run(folder: Path) -> str:
 def find_result(config: Config) -> Path:
     """Where a run has, or will have, what it trained: its LoRA, or its model.
 
-    ConfigError for an image adapter, which is measured with pictures to be shown.
+    ConfigError for an image adapter or a ControlNet, which are measured with pictures to be shown.
     """
+    if config.model.train == "controlnet":
+        raise ConfigError(
+            f"{config.run.output} trains a ControlNet, which this compares with nothing yet: its"
+            " validation in metrics.jsonl does, and `frisket generate CONFIG --control PICTURE`"
+            " samples with it"
+        )
     if config.model.train == "image_adapter":
         raise ConfigError(
             f"{config.run.output} trains an image adapter, which this compares with nothing yet:"

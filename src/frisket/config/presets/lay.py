@@ -35,8 +35,10 @@ def plan_for(tree: Mapping[str, Any], family: str) -> PresetPlan | None:
     facts = find_facts(*map(str, names))
     masks = _has_masks(tree.get("data", ()))
     plan = plan_preset(name, facts, masks=masks, base=table.get("train") != "all")
-    if table.get("train") == "image_adapter":
+    if table.get("train") in ("image_adapter", "controlnet"):
         plan = _leave_out_lora(plan)
+    elif _has_control(tree.get("control")):
+        plan = plan.leave_out(ROUTING, "a ControlNet adds to tokens that would pass by blocks")
     if _has_attention(tree.get("losses")):
         plan = plan.leave_out(ROUTING, "losses.attention reads blocks that tokens would pass by")
     regions = tree.get("regions")
@@ -51,8 +53,13 @@ def _leave_out_lora(plan: PresetPlan) -> PresetPlan:
     """Without what it says of a LoRA, and of tokens that pass by the layers of an adapter."""
     for setting in plan.settings:
         if setting.key[0] == "lora" or setting.key == ROUTING:
-            plan = plan.leave_out(setting.key, "an image adapter is trained")
+            plan = plan.leave_out(setting.key, "what is trained is no LoRA")
     return plan
+
+
+def _has_control(table: Any) -> bool:
+    """Whether a frozen ControlNet is beside the LoRA."""
+    return isinstance(table, Mapping) and bool(table.get("source"))
 
 
 def _has_attention(losses: Any) -> bool:

@@ -38,6 +38,7 @@ def _describe_item(item: Item, *, held_out: bool) -> dict[str, object]:
         "latents": item.latents,
         "texts": list(item.texts),
         "coverage": item.coverage or (item.drawn[0] if item.drawn else None),
+        **({"control": item.control} if item.control else {}),
         "flip": item.flip,
         "repeats": item.repeats,
         "weight": item.weight,

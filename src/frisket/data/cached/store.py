@@ -21,7 +21,7 @@ from frisket.disk.untrusted import cut, parse_json, show
 
 __all__ = ["Cache", "CacheEntry", "CannotWrite", "CorruptEntry", "EntryKind", "digest", "key_of"]
 
-EntryKind = Literal["latents", "text", "coverage", "bank", "reference", "faces"]
+EntryKind = Literal["latents", "text", "coverage", "bank", "reference", "faces", "control"]
 
 log = logging.getLogger(__name__)
 

@@ -95,8 +95,8 @@ class ControlSupport(Protocol):
         ...
 
     def read(
-        self, net: nn.Module, vae: nn.Module | None, control: Float[Tensor, "1 3 f h w"]
-    ) -> Float[Tensor, "1 c f h w"]:
+        self, net: nn.Module, vae: nn.Module | None, control: Float[Tensor, "1 3 F H W"]
+    ) -> Float[Tensor, "1 c _ _ _"]:
         """What the net reads of a control clip, RGB in [0, 1]; batch of one, kept in the cache.
 
         Latents are normalised as the public pipeline does for control pictures (not always as

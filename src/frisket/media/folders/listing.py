@@ -108,7 +108,27 @@ def match_folder_masks(
             f"{label}: is the clip folder itself, so every clip would be its own mask; give a"
             ' folder of masks, or masks = "sidecar" for name.mask.png files beside the clips'
         )
-    parents = {parent.as_posix() for name in clips for parent in Path(name).parents}
+    skip = {root.resolve()}
+    if (folder / LEGEND).is_file() and SOFT not in _list_parents(clips):
+        skip.add((folder / SOFT).resolve())  # `frisket masks` keeps the same regions there, soft
+    masks = list_named_alike(clips, folder, left, skip=frozenset(skip), kind="masks")
+    return _match_masks(clips, masks, label)
+
+
+def list_named_alike(
+    clips: Mapping[str, Path],
+    folder: Path,
+    left: Leftovers,
+    *,
+    skip: frozenset[Path],
+    kind: str,
+) -> dict[str, Path]:
+    """Pictures, videos and folders of frames below `folder` by their names, as clips have them.
+
+    `kind` is what errors call them; folders of `skip` are passed by. TwoFiles where two have one
+    name.
+    """
+    parents = _list_parents(clips)
 
     def is_leaf(path: Path) -> bool:
         # A folder with the name of a clip holds its frames, one with the name of a folder of clips
@@ -116,12 +136,12 @@ def match_folder_masks(
         name = name_of(path, folder)
         return name not in parents and (name in clips or any(map(is_media, path.iterdir())))
 
-    skip = {root.resolve()}
-    if (folder / LEGEND).is_file() and SOFT not in parents:
-        skip.add((folder / SOFT).resolve())  # `frisket masks` keeps the same regions there, soft
-    media = list(walk_media(folder, skip=frozenset(skip), leaf=is_leaf, left=left))
-    masks = _index_names(media, lambda path: name_of(path, folder), "masks")
-    return _match_masks(clips, masks, label)
+    media = list(walk_media(folder, skip=skip, leaf=is_leaf, left=left))
+    return _index_names(media, lambda path: name_of(path, folder), kind)
+
+
+def _list_parents(clips: Mapping[str, Path]) -> set[str]:
+    return {parent.as_posix() for name in clips for parent in Path(name).parents}
 
 
 def match_sidecar_masks(

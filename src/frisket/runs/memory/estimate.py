@@ -9,22 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from frisket.adapters import lora
-from frisket.config.tree import Config, Data
+from frisket.config.checks.control import has_control
+from frisket.config.tree import Config
 from frisket.families.base import (
     FAMILIES,
     Conditioning,
     Family,
     Source,
-    Variant,
     WeightsNotFound,
 )
 from frisket.families.blocks import blocks_of, plain_tensors
 from frisket.families.experts import experts_of
 from frisket.families.whole_model import open_weights
 from frisket.losses.base import BASE, DECODED, EMA, FACES, Step
+from frisket.runs.control.rehearsal import rehearse_controls
 from frisket.runs.faces.decoding_memory import measure_decoding
 from frisket.runs.image_adapters.readers import measure_reference
 from frisket.runs.image_adapters.setup import attach_image_adapter, rehearse_rows
+from frisket.runs.memory.clip_sizes import find_size
 from frisket.runs.memory.conditioning_shapes import CAPTION, Unpredictable, build_conditioning
 from frisket.runs.memory.routed_step import RoutedStep, build_routed_step
 from frisket.runs.refusals import terms_of
@@ -96,7 +98,7 @@ def predict(config: Config, *, prepare: bool = True, kept_share: float = 1.0) ->
     average = 4.0 * known.trained if config.optimizer.ema else 0.0
     trains_all = config.model.train == "all"
     return Prediction(
-        weights=resident + (known.adapter if trains_all else 0.0),
+        weights=resident + known.beside + (known.adapter if trains_all else 0.0),
         adapter=0.0 if trains_all else known.adapter,
         optimizer=(state + average) / MIB,
         # A part of them is there at the worst moment, all when it has passed.
@@ -124,7 +126,7 @@ class _Request:
         """Where weights lie does not change what a step makes: one rehearsal for all depths."""
         memory = config.memory.model_copy(update={"swap_blocks": 0})
         config = config.model_copy(update={"memory": memory})
-        sections = {"model", "lora", "image_adapter", "losses", "timesteps", "memory"}
+        sections = {"model", "lora", "image_adapter", "control", "losses", "timesteps", "memory"}
         sections |= {"routing"} if kept_share < 1 else set()
         family = FAMILIES.load(config.model.family)
         size = find_size(config, family.variants[config.model.variant or family.default])
@@ -143,6 +145,7 @@ class _Demand:
     vae: float | None
     text: float | None
     latents: tuple[int, ...]
+    beside: float = 0.0  # frozen weights of what is no part of the denoiser
 
 
 @lru_cache(maxsize=64)
@@ -182,29 +185,12 @@ def make_source(config: Config, family: Family) -> Source:
     )
 
 
-def find_size(config: Config, variant: Variant) -> tuple[int, int, int]:
-    """Frames, height and width of the largest clip that may be trained."""
-    sizes = [_size_of(data, variant) for data in config.data] or [
-        (variant.frames, variant.height, variant.width)
-    ]
-    return max(sizes, key=lambda size: size[0] * size[1] * size[2])
-
-
-def _size_of(data: Data, variant: Variant) -> tuple[int, int, int]:
-    grid = variant.grid
-    resolution = data.resolution or (variant.width, variant.height)
-    width, height = (resolution, resolution) if isinstance(resolution, int) else resolution
-    wanted = data.max_frames if data.extract == "full" else data.frames or variant.frames
-    frames = wanted if isinstance(wanted, int) else max(wanted)
-    whole = [max(grid.step, side // grid.step * grid.step) for side in (height, width)]
-    return grid.fit_frames(frames if variant.video else 1), whole[0], whole[1]
-
-
 def _training(
     config: Config, family: Family, source: Source, size: tuple[int, int, int], kept_share: float
 ) -> _Demand:
     variant = family.variants[source.variant]
     denoiser = build_shapes(config, family, source)
+    beside = rehearse_controls(config, family, source, denoiser) if has_control(config) else 0.0
     trained = [value for value in denoiser.parameters() if value.requires_grad]
     experts = tuple(
         (_bytes(expert), tuple(map(_bytes, blocks_of(expert).values())))
@@ -220,7 +206,7 @@ def _training(
     peak += measure_decoding(config, family, source, size)
     adapter = sum(value.nbytes for value in trained) / MIB
     count = sum(value.numel() for value in trained)
-    return _Demand(experts, count, adapter, peak, None, None, shape)
+    return _Demand(experts, count, adapter, peak, None, None, shape, beside / MIB)
 
 
 def build_shapes(config: Config, family: Family, source: Source) -> nn.Module:
@@ -235,6 +221,9 @@ def choose_trained(denoiser: nn.Module, config: Config, family: Family) -> None:
     """Let what is trained ask for a gradient: all weights, or an adapter on each expert."""
     if config.model.train == "all":
         open_weights(denoiser)
+        return
+    if config.model.train == "controlnet":
+        denoiser.requires_grad_(False)  # the net comes when the rest is as it trains
         return
     if config.model.train == "image_adapter":
         sizes = measure_reference(config)  # its networks are opened: not on the meta device

@@ -11,8 +11,9 @@ from frisket.families.base import FAMILIES
 from frisket.families.experts import experts_of, first
 from frisket.losses.base import BASE, EMA
 from frisket.routing.flops import StepCost, count_step
+from frisket.runs.memory.clip_sizes import find_size
 from frisket.runs.memory.conditioning_shapes import Unpredictable, build_conditioning
-from frisket.runs.memory.estimate import build_shapes, find_size, make_source
+from frisket.runs.memory.estimate import build_shapes, make_source
 from frisket.runs.refusals import terms_of
 from frisket.training.memory.dry_run import META, Rehearsal
 

@@ -16,7 +16,7 @@ from frisket.inference.generate import PromptEmbeddings
 from frisket.inference.methods.base import Method
 from frisket.inference.methods.tara import Tara
 from frisket.inference.methods.words import PromptPhrases
-from frisket.inference.sample_specs import check
+from frisket.inference.sample_specs import SampleSpec, check
 from frisket.runs.methods.focusing import locate_focus
 from frisket.runs.sampling.preview_faces import PreviewFaces, open_preview_faces
 from frisket.runs.sampling.sampler import embed_prompts, load_waiting, plan_of
@@ -44,6 +44,11 @@ class Previews:
     faces: PreviewFaces | None = None  # whose faces are looked for
     # Of what is trained and is no LoRA: how it acts in sampling, by the denoiser as it is.
     make_method: Callable[[nn.Module], Method] | None = None
+    beside: str = ""  # what the same pictures without it are called, in columns of their own
+
+    def list_specs(self) -> tuple[SampleSpec, ...]:
+        """What is sampled."""
+        return tuple(build_preview_specs(self.family.variants[self.variant], self.preview))
 
     def __call__(self, step: int, denoiser: nn.Module) -> Path:
         """Write step-N.png (or .mp4) with the denoiser as it is; returns its path.
@@ -62,6 +67,7 @@ class Previews:
             device=self.device,
             tile=self.tile,
             method=self._choose_method(denoiser),
+            beside=self.beside,
             look=self.faces.look if self.faces is not None else lambda _: None,
         )
         if self.whole is not None and self.others is not None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from frisket.inference.methods.base import Method
 from frisket.inference.sample_specs import SampleSpec, build_spec
 from frisket.runs.sampling.prompt_file import PromptLine
 from frisket.runs.sampling.sampler import load_sampler
+from frisket.shapes import Frames
 
 LONGEST = 40  # letters of a prompt in a file name
 
@@ -44,23 +46,40 @@ def write_grid(
     device: torch.device | None = None,
     tile: bool = False,
     method: Method | None = None,
+    beside: str = "",
     look: Callable[[Sequence[Picture]], None] = lambda _: None,
 ) -> Path:
     """A grid of a `[preview]`, a row a prompt and a column a seed, as `path`.png or .mp4.
 
-    `embeddings` are its prompts, embedded; without them `parts` has the text encoder. `look` is
-    shown the pictures before they are written.
+    `embeddings` are its prompts, embedded; without them `parts` has the text encoder. `beside`
+    says that the same are sampled without `method` too, in columns after the others, and what those
+    are called. `look` is shown the pictures (with it) before they are written.
     """
     specs = build_preview_specs(family.variants[parts.variant], preview)
     embeddings = (
         embed(family, parts.variant, parts.text, specs) if embeddings is None else embeddings
     )
-    pictures = list(
-        sample(family, parts, embeddings, specs, device=device, tile=tile, method=method)
-    )
+    draw = partial(sample, family, parts, embeddings, specs, device=device, tile=tile)
+    pictures = list(draw(method=method))
     look(pictures)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return save(grid(pictures, len(preview.seeds)), path, family.variants[parts.variant].fps)
+    columns = len(preview.seeds)
+    sheet = grid(pictures, columns)
+    if beside:
+        sheet = _lay_beside(pictures, list(draw()), columns, beside)
+    return save(sheet, path, family.variants[parts.variant].fps)
+
+
+def _lay_beside(
+    pictures: Sequence[Picture], others: Sequence[Picture], columns: int, name: str
+) -> Frames:
+    """Each row with its own others after it; `name` is written under those."""
+    labelled = []
+    for start in range(0, len(pictures), columns):
+        for row, note in ((pictures, ""), (others, f" {name}")):
+            labelled += [(picture, note) for picture in row[start : start + columns]]
+    labels = [f"{shot.spec.prompt}\nseed {shot.spec.seed}{note}" for shot, note in labelled]
+    return grid([picture for picture, _ in labelled], 2 * columns, labels=labels)
 
 
 def build_preview_specs(variant: Variant, preview: Preview) -> list[SampleSpec]:

@@ -1,0 +1,1 @@
+"""A ControlNet that trains, as a part of its denoiser."""

@@ -1,0 +1,1 @@
+"""The table `[control]`: a ControlNet beside the training, or trained."""

@@ -1,0 +1,1 @@
+"""ControlNets of a run: opened, shown the clips' controls, sampled with, saved."""
