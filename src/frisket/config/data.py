@@ -284,7 +284,8 @@ class Data(Section):
     """Also train each clip mirrored (mask too)."""
     references: Path | None = None
     """Folder of the pictures an edit model is given (`name.png`, or `name_0.png`, `name_1.png`, ...
-    for several); empty takes those a manifest lists. The mask is of the clip, never of them."""
+    for several); empty takes those a manifest lists. The mask is of the clip, never of them. An
+    image-to-video model is shown the one picture in place of the clip's first frame."""
     control: ControlSource | None = None
     """Folder of the control pictures (pose, depth, edges) beside the clips, for `[control]`; one
     picture may stand for all frames of a video. "listed" takes those a manifest names."""

@@ -191,7 +191,7 @@ def _reference_problems(
             f"{label} edits pictures: give `references`, the folder of what it starts from"
             " (name.png for each clip)",
         )
-    if data.references is not None and not pictures:
+    if data.references is not None and variant.sees == "nothing":
         yield (
             (*key, "references"),
             f"{label} looks at no reference pictures; leave `references` out",

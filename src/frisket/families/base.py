@@ -1,6 +1,7 @@
 """The contract of a model family: all that differs between one diffusion model and the next."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -240,9 +241,20 @@ class Family(Protocol):
     ) -> Conditioning:
         """What the denoiser sees besides text, of one clip (batch of one); {} for text alone.
 
-        A `first_frame` model sees the first frame of `clip`, and, where `keep` (F H W, 1 = shown)
-        is given, those pixels of it as well. A `pictures` model sees `references`, resized as its
-        pipeline does. Clean latent frames that are handed over carry no loss: see `CLEAN_MASK`.
+        A `first_frame` model sees the first frame of `clip`, or the one reference in its place,
+        and, where `keep` (F H W, 1 = shown) is given, those pixels of it as well. A `pictures`
+        model sees `references`, resized as its pipeline does. Clean latents that are handed over
+        carry no loss: see `CLEAN_MASK`.
+        """
+        ...
+
+    def hold_condition(
+        self, pipeline: Any, conditioning: Conditioning
+    ) -> AbstractContextManager[None]:
+        """Inside, `pipeline` samples under what `image_conditioning` gave of one clip.
+
+        That is in place of what the pipeline makes of its first frame; every sample of a batch gets
+        the same. ValueError where the model is shown no clip.
         """
         ...
 

@@ -1,6 +1,7 @@
 """What families of diffusers components have in common: a text bundle, defaults, saving."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,15 @@ class Standard:
     ) -> Conditioning:
         """Nothing is shown to a model of text alone: {}."""
         return {}
+
+    def hold_condition(
+        self, pipeline: Any, conditioning: Conditioning
+    ) -> AbstractContextManager[None]:
+        """ValueError: a family that is shown no clip samples under none."""
+        raise ValueError(
+            f"{type(self).__name__} has no model that goes on from a clip: take a family with an"
+            " image-to-video variant, or write its hold_condition (frisket.families.base)"
+        )
 
     def list_attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
         """Those of diffusers' own models; () for a model of another class."""

@@ -1,6 +1,7 @@
 """The HunyuanVideo family: Tencent's video transformers, the first one (13B) and 1.5 (8.3B)."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
 from frisket.families.defaults import Standard, parts_of
 from frisket.families.experts import first
+from frisket.families.models.hunyuan_video import seen_15
 from frisket.families.models.hunyuan_video import version_15 as fifteen
 from frisket.families.models.hunyuan_video.key_map import NAMES, expect_kind
 from frisket.families.models.hunyuan_video.routes import HunyuanRoutes
@@ -230,11 +232,18 @@ class HunyuanVideo(Standard):
         references: References = (),
         keep: Plane | None = None,
     ) -> Conditioning:
-        """Nothing for text to video; of image to video see `version_15.image_conditioning`."""
+        """Nothing for text to video; of image to video see `seen_15.image_conditioning`."""
         if vision is None:
             return {}
-        latents = self.encode(vae, fifteen.cut_visible(clip, keep))
-        return fifteen.image_conditioning(vision, latents, clip, keep)
+        clip, shown = seen_15.lay_first(clip, references), bool(references)
+        latents = self.encode(vae, seen_15.cut_visible(clip, keep))
+        return seen_15.image_conditioning(vision, latents, clip, keep, shown=shown)
+
+    def hold_condition(
+        self, pipeline: Any, conditioning: Conditioning
+    ) -> AbstractContextManager[None]:
+        """For the image-to-video models of 1.5; see `seen_15.hold_condition`."""
+        return seen_15.hold_condition(pipeline, conditioning)
 
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning

@@ -1,4 +1,4 @@
-"""HunyuanVideo-1.5 behind the family's interface: pipelines, texts, first frames, prediction."""
+"""HunyuanVideo-1.5 behind the family's interface: pipelines, texts, prediction."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,6 @@ from diffusers import (
 from diffusers.pipelines.hunyuan_video1_5.image_processor import HunyuanVideo15ImageProcessor
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers import (
     AutoImageProcessor,
     AutoTokenizer,
@@ -39,7 +38,7 @@ from frisket.families.models.hunyuan_video.text import (
     trim_tokens,
 )
 from frisket.grid import LatentGrid
-from frisket.shapes import Clip, Latents, PerSample, Plane
+from frisket.shapes import Latents, PerSample
 
 GRID = LatentGrid(channels=32, spatial=16, temporal=4, patch=1)
 TOKENS = 1000  # of a prompt, after the template's
@@ -237,58 +236,11 @@ def embed(text: TextBundle, prompts: Sequence[str]) -> dict[str, Tensor]:
     }
 
 
-def image_conditioning(
-    vision: nn.Module, latents: Tensor, clip: Clip, keep: Plane | None
-) -> Conditioning:
-    """`seen` 1 33 f h w (clean latents, then where they are) and `image` 1 N d (Siglip's tokens).
-
-    `latents` are those of `cut_visible`. Without `keep` that is the first frame alone,
-    as in HunyuanVideo15ImageToVideoPipeline; with it also the cells all of whose pixels are
-    kept. A still is shown nothing but these and is trained as text to video, which the model does
-    too: its first frame would be all there is to learn. It has no `CLEAN_MASK`: it denoises
-    the shown frame along with the rest when it samples, so it has to keep being taught there.
-    """
-    assert isinstance(vision, TextBundle)
-    cells = GRID.cells(*clip.shape[2:])
-    moving = cells[0] > 1
-    where = torch.zeros(1, 1, *cells, device=latents.device)
-    if keep is not None:
-        where[0, 0] = _whole(keep.to(latents.device))
-    if moving:
-        where[:, :, 0] = 1
-    clean = functional.pad(latents, (0, 0, 0, 0, 0, cells[0] - latents.shape[2])) * where
-    frame = ((clip[0, :, 0].float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    picture = Image.fromarray(frame.permute(1, 2, 0).cpu().numpy())
-    stock = diffusers.HunyuanVideo15ImageToVideoPipeline
-    device = next(vision.parameters()).device
-    tokens: Tensor = stock._get_image_embeds(
-        vision.image_encoder, vision.feature_extractor, picture, device
-    )
-    return {"seen": torch.cat([clean, where], 1), "image": tokens * float(moving)}
-
-
-def cut_visible(clip: Clip, keep: Plane | None) -> Tensor:
-    """1 3 F' H W: what an image-to-video model is shown: the first frame, and what `keep` keeps."""
-    if keep is None:
-        return clip[:, :, :1]
-    visible = (keep > 0.5).to(clip)
-    if clip.shape[2] > 1:
-        visible[0] = 1
-    return clip * visible
-
-
 def enable_slicing(vae: nn.Module) -> nn.Module:
     """The VAE, set to take a batch one by one: diffusers' attention mask in it fits no batch."""
     kl: Any = vae
     kl.enable_slicing()
     return vae
-
-
-def _whole(keep: Plane) -> Tensor:
-    """1 where `keep` keeps every pixel of every frame behind a cell, f h w."""
-    small = -functional.max_pool2d(-(keep > 0.5)[:, None].float(), GRID.spatial)[:, 0]
-    later = small[1:].unflatten(0, (-1, GRID.temporal)).amin(1) if len(small) > 1 else small[1:]
-    return torch.cat([small[:1], later])
 
 
 def predict(

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -218,12 +219,19 @@ class Wan(Standard):
     ) -> Conditioning:
         """The first frame, for the variants that have a `vision`; see `latents` beside this file.
 
-        Of a still (F = 1) nothing is shown: the frame to go on from would be all there is to learn.
+        Of a still (F = 1) nothing is shown but what `keep` keeps of it, or of the reference in its
+        place: the frame to go on from would be all there is to learn.
         """
         if vision is None:
             return {}
         assert isinstance(vision, Vision)
-        return latents_module.image_conditioning(vae, vision, clip, keep)
+        return latents_module.image_conditioning(vae, vision, clip, keep, references)
+
+    def hold_condition(
+        self, pipeline: Any, conditioning: Conditioning
+    ) -> AbstractContextManager[None]:
+        """Noise stays the pipeline's own; condition and clean latents are those given."""
+        return latents_module.hold_condition(pipeline, conditioning)
 
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning

@@ -1,5 +1,6 @@
 """Wan's latents: pixels there and back, and what its image-to-video models see of a clip."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,19 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from frisket.families.base import CLEAN_MASK, Conditioning
+from frisket.families.base import CLEAN_MASK, Conditioning, References
 from frisket.families.defaults import TextBundle
 from frisket.families.models.wan.model_cards import GRID, GRIDS
+from frisket.families.shared.first_frames import (
+    KEPT,
+    lay_first,
+    mark_whole,
+    replace_method,
+    require_condition,
+)
 from frisket.grid import LatentGrid
 from frisket.shapes import Clip, Latents, PerSample, Plane
 
-SHOWN = 0.5  # a pixel of `keep` is shown above this: the models know all or nothing
 SCALE = 1000  # a Wan transformer is told t * 1000
 
 Visible = Float[Tensor, "b 1 F H W"]  # 1 = shown, 0 = painted grey
@@ -74,32 +81,56 @@ def _statistics(vae: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def image_conditioning(
-    vae: nn.Module, vision: Vision, clip: Clip, keep: Plane | None
+    vae: nn.Module,
+    vision: Vision,
+    clip: Clip,
+    keep: Plane | None,
+    references: References = (),
 ) -> Conditioning:
     """What WanImageToVideoPipeline makes of the first frame, bit for bit.
 
     16-channel models: `condition` b 20 f h w, four mask channels (1 = kept) over the latents of the
     shown pixels, and `vision` b n d of the first frame where there is an image encoder. 48-channel
-    models: `CLEAN_MASK` b 1 f h w, 1 on latent frame 0, and its latents as `clean` b 48 1 h w.
-    ValueError where `keep` is of another size, or the model has no mask channels for it.
+    models: see `_hand_over`. A reference is the first frame in place of the clip's own; the image
+    encoder sees it whole, of a still too, as LoRA-Edit's does (cjeen/LoRAEdit).
+    ValueError where `keep` is of another size.
     """
+    clip = lay_first(clip, references)
     if grid_of(vae) is not GRID:
-        if keep is not None:
-            raise ValueError(
-                "Wan 2.2 TI2V-5B has no mask channels, it is handed the first frame whole: use"
-                ' mask_role = "loss", or an I2V variant with mask_role = "condition"'
-            )
-        return _hand_over_frame(vae, clip)
+        return _hand_over(vae, clip, keep)
     visible = visible_in(clip, keep)
     shown = torch.where(visible > 0, clip, torch.zeros((), dtype=clip.dtype, device=clip.device))
     latents = encode(vae, shown)
     mask = mask_channels(visible).to(latents)
     conditioning = {"condition": torch.cat([mask, latents], dim=1)}
     if vision.names:
-        conditioning["vision"] = torch.cat(
-            [_embed_frame(vision, frame) for frame in shown[:, :, 0]]
-        )
+        seen_frames = (clip if references else shown)[:, :, 0]
+        conditioning["vision"] = torch.cat([_embed_frame(vision, frame) for frame in seen_frames])
     return conditioning
+
+
+def hold_condition(pipeline: Any, conditioning: Conditioning) -> AbstractContextManager[None]:
+    """Inside, WanImageToVideoPipeline samples under a condition in place of its first frame's.
+
+    Its `prepare_latents` gives noise and condition, or noise, clean latents and where not to use
+    them (TI2V-5B); all but the noise is replaced.
+    """
+    if pipeline.config.expand_timesteps:
+        require_condition(conditioning, (CLEAN_MASK, "clean"))
+
+        def hand_over(prepared: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+            noise, stock, free = prepared
+            clean = conditioning["clean"].to(stock).expand(len(noise), -1, len(free[0, 0]), -1, -1)
+            return noise, clean, 1 - conditioning[CLEAN_MASK].to(free)
+
+        return replace_method(pipeline, "prepare_latents", hand_over)
+    require_condition(conditioning, ("condition",))
+
+    def show(prepared: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        noise, stock = prepared
+        return noise, conditioning["condition"].to(stock).expand_as(stock)
+
+    return replace_method(pipeline, "prepare_latents", show)
 
 
 def visible_in(clip: Clip, keep: Tensor | None) -> Visible:
@@ -111,11 +142,8 @@ def visible_in(clip: Clip, keep: Tensor | None) -> Visible:
     frames, height, width = clip.shape[2:]
     visible = clip.new_zeros(len(clip), 1, frames, height, width)
     if keep is not None:
-        if keep.shape != clip.shape[2:]:
-            raise ValueError(
-                f"keep is {tuple(keep.shape)} (F H W), its clip is {tuple(clip.shape[2:])}"
-            )
-        visible[:] = (keep > SHOWN).to(visible)
+        _check_keep(keep, clip)
+        visible[:] = (keep > KEPT).to(visible)
     if frames > 1:
         visible[:, :, 0] = 1
     return visible
@@ -135,12 +163,32 @@ def mask_channels(visible: Visible) -> Float[Tensor, "b 4 f h w"]:
     return spread[:, 0].unflatten(1, (frames, GRID.temporal)).transpose(1, 2)
 
 
-def _hand_over_frame(vae: nn.Module, clip: Clip) -> Conditioning:
-    """The clean first latent frame; of a still nothing is given (see `visible_in`)."""
-    frames, height, width = grid_of(vae).cells(*clip.shape[2:])
-    clean = encode(vae, clip[:, :, :1])
+def _check_keep(keep: Tensor, clip: Clip) -> None:
+    if keep.shape != clip.shape[2:]:
+        raise ValueError(
+            f"keep is {tuple(keep.shape)} (F H W), its clip is {tuple(clip.shape[2:])}"
+        )
+
+
+def _hand_over(vae: nn.Module, clip: Clip, keep: Plane | None) -> Conditioning:
+    """`CLEAN_MASK` b 1 f h w, and the clean latents that are handed over there, `clean`.
+
+    Without `keep` that is latent frame 0 (`clean` b 48 1 h w); of a still nothing is given (see
+    `visible_in`). With it also every token (2 x 2 cells) all of whose pixels are kept, in all its
+    frames, for a token has one noise level: `clean` is then b 48 f h w, the whole clip's. Released
+    TI2V-5B was taught frame 0 alone; tokens within a frame are ours.
+    """
+    grid = grid_of(vae)
+    frames, height, width = grid.cells(*clip.shape[2:])
+    clean = encode(vae, clip if keep is not None else clip[:, :, :1])
     mask = clean.new_zeros(len(clip), 1, frames, height, width)
-    mask[:, :, :1] = float(frames > 1)
+    if keep is not None:
+        _check_keep(keep, clip)
+        tokens = mark_whole(keep.to(clean.device), grid.step, grid.temporal)
+        spread = tokens.repeat_interleave(grid.patch, 1).repeat_interleave(grid.patch, 2)
+        mask[:] = spread
+    if frames > 1:
+        mask[:, :, :1] = 1
     return {CLEAN_MASK: mask, "clean": clean}
 
 
