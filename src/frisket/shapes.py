@@ -36,6 +36,7 @@ Frames = UInt8[Tensor, "F H W 3"]  # decoded media, 0 to 255
 Picture = UInt8[Tensor, "1 _ _ 3"]  # a reference picture, at its own size
 Clip = Float[Tensor, "b 3 F H W"]  # what a VAE reads, in [-1, 1]
 FramePicture = Float[Tensor, "1 3 H W"]  # one decoded frame, in [-1, 1]
+Structure = Float[Tensor, "b _ F H W"]  # edges, light or colours of a clip, at its size
 Plane = Float[Tensor, "F H W"]  # one mask, in [0, 1]
 CellPlane = Float[Tensor, "f h w"]  # the coverage of one region of one clip
 Cells = tuple[int, int, int]  # f h w, how many there are

@@ -62,6 +62,8 @@ REGIONS = {
     "references/plain_0.png": noise(7),
     "references/plain_1.webp": noise(8),
     "references/sub.d/walk.v1.png": noise(9),
+    "control/plain.png": noise(14),
+    "control/sub.d/walk.v1.mkv": noise(15),
 }
 LABELS = {
     "clips/a.jpg": noise(10),
@@ -115,7 +117,9 @@ def test_folders_of_frames_stay_folders_and_are_refused_elsewhere(lay, tmp_path)
     pack(PackOptions(tmp_path / "listed", tmp_path / "again", "folder"))
     assert tree(tmp_path / "again") == tree(folder)
     for way in ("webdataset", "parquet"):
-        with pytest.raises(BadSet, match=r"'walk' or its mask is a folder of frames, which "):
+        with pytest.raises(
+            BadSet, match=r"'walk', its mask or its control is a folder of frames, which "
+        ):
             pack(PackOptions(folder, tmp_path / "no", way))
     assert sorted(each.name for each in tmp_path.iterdir()) == ["again", "listed", "set"]
 

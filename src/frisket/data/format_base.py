@@ -55,6 +55,7 @@ class SetEntry:
     caption: str = ""  # as written, line breaks too
     masks: Mapping[str, SetPart] = field(default_factory=dict)  # region, "" for all, to its file
     references: tuple[File, ...] = ()  # pictures an edit model is given
+    control: SetPart | None = None  # its structure, for a ControlNet
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,8 @@ class SetContents:
     moving: frozenset[str]  # regions with masks that are videos
     references: bool
     size: int  # bytes of all files
+    controls: bool = False  # some clips have a control picture
+    moving_controls: bool = False  # some of these are videos
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ def look(packed: Packed, progress: Callable[[int], None] = lambda _: None) -> Se
     prints: dict[str, bytes] = {}
     regions: dict[str, None] = {}
     moving: set[str] = set()
-    images = videos = references = False
+    images = videos = references = controls = moving_controls = False
     size = 0
     for entry in packed.entries():
         _check_names(entry)
@@ -169,11 +172,23 @@ def look(packed: Packed, progress: Callable[[int], None] = lambda _: None) -> Se
         still = isinstance(entry.clip, File) and not entry.clip.video
         images, videos = images or still, videos or not still
         references = references or bool(entry.references)
+        controls = controls or entry.control is not None
+        moving_controls = moving_controls or (
+            isinstance(entry.control, File) and entry.control.video
+        )
         size += sum(file.size for file in files_of(entry))
     if not prints:
         raise BadSet("the data set holds no clip")
     return SetContents(
-        prints, tuple(sorted(regions)), images, videos, frozenset(moving), references, size
+        prints,
+        tuple(sorted(regions)),
+        images,
+        videos,
+        frozenset(moving),
+        references,
+        size,
+        controls,
+        moving_controls,
     )
 
 
@@ -192,9 +207,15 @@ def _fill_shard(first: SetEntry, waiting: Iterator[SetEntry], size: int) -> Iter
         yield entry
 
 
+def list_parts(entry: SetEntry) -> list[SetPart]:
+    """What of an entry may be a folder of frames: its clip, masks and control."""
+    control = () if entry.control is None else (entry.control,)
+    return [entry.clip, *entry.masks.values(), *control]
+
+
 def files_of(entry: SetEntry) -> Iterator[File]:
     """Every file of an entry."""
-    for part in (entry.clip, *entry.masks.values(), *entry.references):
+    for part in (*list_parts(entry), *entry.references):
         yield from part.files.values() if isinstance(part, FrameFiles) else (part,)
 
 
@@ -224,5 +245,6 @@ def _print(entry: SetEntry) -> bytes:
         entry.caption,
         {region: describe(mask) for region, mask in entry.masks.items()},
         [describe(reference) for reference in entry.references],
+        *([] if entry.control is None else [describe(entry.control)]),
     ]
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""Entries as files in folders: what `clips`, `masks` and `references` hold, and copying there."""
+"""Entries as files in folders: `clips`, `masks`, `references`, `control`, and copying there."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from frisket.media.files import ClipFiles, Findings
 from frisket.media.folders.links import find_links
 from frisket.media.paths import TwoFiles, replacing
 
-CLIPS, MASKS, REFERENCES = "clips", "masks", "references"
+CLIPS, MASKS, REFERENCES, CONTROL = "clips", "masks", "references", "control"
 
 
 def pack_findings(findings: Findings, legend: Path, notes: tuple[str, ...] = ()) -> Packed:
@@ -33,6 +33,7 @@ def _make_entry(clip: ClipFiles) -> SetEntry:
         clip.caption,
         {region: part_at(path) for region, path in clip.masks.items()},
         tuple(file for path in clip.references if isinstance(file := part_at(path), File)),
+        None if clip.control is None else part_at(clip.control),
     )
 
 
@@ -56,6 +57,7 @@ def lay(folder: Path, entry: SetEntry) -> SetEntry:
         entry.caption,
         masks,
         pictures,
+        None if entry.control is None else _copy_part(entry.control, folder / CONTROL / entry.name),
     )
 
 

@@ -36,6 +36,7 @@ GAP = 12
 STRIP = 8  # frames of a film strip
 SMALL = 96  # pixels a side up to which hard pixels are shown
 PANELS = ("clip", "regions", "weights")
+WITH_CONTROL = (*PANELS, "control")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Card:
     at: Sequence[int] = ()  # place in the clip of each frame held here; empty: all are held
     length: int = 0  # frames of the clip, where not all are held
     size: tuple[int, int] | None = None  # H W of the clip, where the frames held are smaller
+    control: UInt8[np.ndarray, "H W 3"] | None = None  # control picture of the frame at the focus
     focus: int | None = None  # which of the frames held is shown large; None: the middle one
 
 
@@ -124,7 +126,10 @@ def _scale_size(image: Image.Image, scale: float) -> tuple[int, int]:
 
 
 def draw_panels(card: Card, side: int = PANEL) -> dict[str, Image.Image]:
-    """The pictures of a card: `clip`, `regions`, `weights` at its focus, `strip` for a video."""
+    """The pictures of a card: `clip`, `regions`, `weights`, `control` at its focus, `strip`.
+
+    What it has none of is not there; the strip is of videos.
+    """
     focus, length = _choose_focus(card), card.length or len(card.frames)
     frame = card.frames[focus]
     at_frame = {name: plane[focus] for name, plane in card.planes.items()}
@@ -144,6 +149,8 @@ def draw_panels(card: Card, side: int = PANEL) -> dict[str, Image.Image]:
         latent = _find_latent(place, length, len(card.weights))
         cells = draw_heat(card.weights[latent], max(float(card.weights.max()), 1.0))
         images["weights"] = Image.fromarray(cells).resize(size, Image.Resampling.NEAREST)
+    if card.control is not None:
+        images["control"] = fit_picture(card.control, side, side)
     if len(card.frames) > 1:
         images["strip"] = _draw_strip(card, size[0] * 3 + 2 * GAP)
     return images
@@ -223,7 +230,7 @@ def _draw_card(card: Card, headings: Sequence[str]) -> Image.Image:
         if name in images:
             image.paste(images[name], (left, 60))
         else:
-            _draw_empty(pencil, left, tall)
+            _draw_empty(pencil, left, tall, "no control" if name == "control" else "no mask")
     top = 60 + tall + 8
     if strip:
         image.paste(strip, (GAP, top))
@@ -243,10 +250,10 @@ def _draw_title(pencil: ImageDraw.ImageDraw, card: Card, width: int) -> None:
     pencil.text((width - GAP, 12), size, FAINT, _load_font(13), anchor="ra")
 
 
-def _draw_empty(pencil: ImageDraw.ImageDraw, left: int, tall: int) -> None:
+def _draw_empty(pencil: ImageDraw.ImageDraw, left: int, tall: int, reason: str) -> None:
     """The frame of a panel that there is no picture for."""
     pencil.rectangle((left, 60, left + PANEL - 1, 59 + tall), outline=PAPER, width=2)
-    pencil.text((left + PANEL / 2, 60 + tall / 2), "no mask", FAINT, _load_font(15), anchor="mm")
+    pencil.text((left + PANEL / 2, 60 + tall / 2), reason, FAINT, _load_font(15), anchor="mm")
 
 
 def _narrow(strip: Image.Image, width: int) -> Image.Image:

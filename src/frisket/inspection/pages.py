@@ -12,7 +12,7 @@ import numpy as np
 
 from frisket.config.tree import Config
 from frisket.disk.atomic import replacing, writing
-from frisket.evaluation.contact_sheet import Card, contact_sheet, css_colour
+from frisket.evaluation.contact_sheet import PANELS, WITH_CONTROL, Card, contact_sheet, css_colour
 from frisket.evaluation.page import render, write_whole
 from frisket.inspection.findings import SEVERITIES, Finding
 from frisket.inspection.per_clip import ClipFacts, Looker, draw_card_again
@@ -142,7 +142,8 @@ class Pages:
             title = f"{start + 1} to {until} of {len(rows)} clips, those with findings first"
             name = "contact-sheet.png" if not number else f"contact-sheet-{number + 1}.png"
             with replacing(self.folder / name) as draft:
-                contact_sheet(cards, title=title).save(draft, format="PNG")
+                shown = WITH_CONTROL if any(card.control is not None for card in cards) else PANELS
+                contact_sheet(cards, title=title, shown=shown).save(draft, format="PNG")
 
 
 def _draw_cards(rows: Sequence[_Row]) -> Iterator[Card]:

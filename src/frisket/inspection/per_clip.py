@@ -20,6 +20,7 @@ from frisket.inspection.checks.captions import look_at_words
 from frisket.inspection.checks.files import look_at_formats, look_at_missing
 from frisket.inspection.checks.flicker import look_at_steadiness, shrink_masks
 from frisket.inspection.checks.near_duplicates import Print, compute_print
+from frisket.inspection.controls import open_control, view_control
 from frisket.inspection.findings import (
     Finding,
     look_at_crop,
@@ -116,6 +117,7 @@ class Looker:
             enlarge=self.clipset.enlarge,
         )
         size = (media.height, media.width)
+        control, _ = open_control(self.clipset, clip, media, runs)
         return [
             Window(
                 clip.name,
@@ -126,6 +128,7 @@ class Looker:
                 media,
                 Geometry(size, target(len(picks)), picks, stored=media.stored),
                 masking,
+                control=control,
             )
             for picks in runs
         ]
@@ -154,10 +157,17 @@ class Looker:
         picks = window.geometry.picks
         at = sorted({round(i * (len(picks) - 1) / (FRAMES - 1)) for i in range(FRAMES)})
         frames = decode_views(window, at, VIEW).numpy()
-        card = Card(window.name, frames, at=at, length=len(picks), size=window.geometry.target)
+        size = (frames.shape[2], frames.shape[1])
+        card = Card(
+            window.name,
+            frames,
+            at=at,
+            length=len(picks),
+            size=window.geometry.target,
+            control=view_control(window, at[len(at) // 2], size),
+        )
         if not planes:
             return card
-        size = (frames.shape[2], frames.shape[1])
         return replace(
             card,
             planes={
@@ -233,6 +243,9 @@ def _look_at_pictures(looker: Looker, clip: ClipFiles, facts: ClipFacts) -> Clip
     sizes = {file: (mask.height, mask.width) for file, mask in masks.items()}
     orientation = find_orientation(media)
     findings, fits = _look_at_files(window, sizes, orientation)
+    findings += open_control(
+        looker.clipset, clip, media, [window.geometry.picks for window in windows]
+    )[1]
     planes = looker.planes(window) if fits and window.masked else {}
     card = looker.card(window, planes)
     images = draw_panels(card, THUMB)

@@ -3,13 +3,14 @@
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from frisket.config.regions import weights_of
 from frisket.config.tree import Config
@@ -30,6 +31,7 @@ from frisket.inspection.vae_halo import load_encoder, measure_halos
 from frisket.masks.weights import RegionWeights
 from frisket.media.captions import BadCaption
 from frisket.media.files import ClipFiles, Findings, MasksNotFound, TwoFiles, find
+from frisket.media.folders.controls import ControlNotFound
 from frisket.media.frames import BadMedia
 from frisket.media.paths import BadName, collecting, plain
 from frisket.media.workers import begin
@@ -41,6 +43,7 @@ __all__ = ["Finding", "inspect"]
 MANY = 200  # clips from which starting processes is worth it
 TASK = 8  # clips handed to a process at a time
 AHEAD = 4  # tasks that wait for each process: memory stays flat
+NO_CONTROL = "no control at all"  # kind of finding
 # One fault, one finding: a mask that is told to be one of these is no outlier besides.
 MASK_FAULTS = frozenset({"inverted", "tiny", "full", "empty", "faint", "lost at the grid"})
 
@@ -117,6 +120,8 @@ def _open_set(
     """The clips of a `[[data]]` table, how they are looked at, and what is wrong with the files."""
     clipset = clipset_of(config, config.data[number], family, source)
     findings_there, faults = _find(clipset)
+    if any(fault.kind == NO_CONTROL for fault in faults):
+        clipset = replace(clipset, control=None)  # said once, not of every clip
     selection, more = _choose(clipset, findings_there.clips if findings_there else [])
     looker = Looker(
         *(clipset, family.variants[source.variant].grid, weights),
@@ -183,8 +188,7 @@ def _add_faults(facts: ClipFacts, faults: Sequence[Finding]) -> ClipFacts:
 
 def _find(clipset: Clipset) -> tuple[Findings | None, list[Finding]]:
     """Clips and masks of a data set, and what is wrong with how they lie there."""
-    how, faults = clipset.masking, list[Finding]()
-
+    faults = list[Finding]()
     search = partial(
         find,
         clipset.clips,
@@ -195,13 +199,7 @@ def _find(clipset: Clipset) -> tuple[Findings | None, list[Finding]]:
     )
     try:
         with collecting() as refusals:
-            try:
-                findings_there = search(masks=how.source, folders=how.folders)
-            except MasksNotFound as error:
-                fix = "Training refuses to start like this: correct the folder or the names."
-                faults.append(Finding("no mask at all", "error", "", str(error), fix))
-                refusals.clear()
-                findings_there = search(masks="none", folders={})
+            findings_there = _search_all(clipset, search, refusals, faults)
     except (ValueError, OSError) as error:  # ClipsNotFound, BadMedia and BadCaption among them
         fix = "Mend this first, then inspect again."
         return None, [*faults, Finding("unreadable", "error", "", str(error), fix)]
@@ -223,6 +221,33 @@ def _find(clipset: Clipset) -> tuple[Findings | None, list[Finding]]:
         *linked,
         *hints,
     ]
+
+
+def _search_all(
+    clipset: Clipset,
+    search: Callable[..., Findings],
+    refusals: list[tuple[str, ValueError]],
+    faults: list[Finding],
+) -> Findings:
+    """All that is found, without the masks or the controls whose folder matches nothing."""
+    fix = "Training refuses to start like this: correct the folder or the names."
+    places: dict[str, Any] = {
+        "masks": clipset.masking.source,
+        "folders": clipset.masking.folders,
+        "control": clipset.control.folder if clipset.control else None,
+    }
+    while True:
+        try:
+            return search(**places)
+        except MasksNotFound as error:
+            if places["masks"] == "none":
+                raise
+            faults.append(Finding("no mask at all", "error", "", str(error), fix))
+            places |= {"masks": "none", "folders": {}}
+        except ControlNotFound as error:
+            faults.append(Finding(NO_CONTROL, "error", "", str(error), fix))
+            places["control"] = None
+        refusals.clear()
 
 
 def _explain_refusal(clip: str, error: ValueError) -> Finding:

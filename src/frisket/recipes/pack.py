@@ -17,6 +17,7 @@ from frisket.data.format_base import (
     Packed,
     SetContents,
     SetEntry,
+    list_parts,
     look,
 )
 from frisket.media.manifest import is_manifest
@@ -136,10 +137,11 @@ def _check_fits(read: Packed, contents: SetContents, target: Format, to: str) ->
     if target.frames:
         return
     for entry in read.entries():
-        if any(isinstance(part, FrameFiles) for part in (entry.clip, *entry.masks.values())):
+        if any(isinstance(part, FrameFiles) for part in list_parts(entry)):
             raise BadSet(
-                f"clip {entry.name!r} or its mask is a folder of frames, which {to} does not hold;"
-                " make it a video (masks: lossless, FFV1 in .mkv), or use --to folder or jsonl"
+                f"clip {entry.name!r}, its mask or its control is a folder of frames, which {to}"
+                " does not hold; make it a video (masks: lossless, FFV1 in .mkv), or use --to"
+                " folder or jsonl"
             )
 
 

@@ -93,9 +93,22 @@ def read_control(control: ControlFile, geometry: Geometry, frames: int) -> Contr
     """
     pictures = decode(control.path, control.pick(geometry.picks, frames))
     pixels = torch.empty(3, len(pictures), *geometry.target, dtype=torch.uint8)
-    whole = replace(geometry, picks=(0,))
     for index, picture in enumerate(pictures):  # frame by frame: floats are four times as large
-        for channel in range(3):
-            plane = whole.plane(picture[None, ..., channel].float())
-            pixels[channel, index] = plane[0].round().to(torch.uint8)
+        pixels[:, index] = _cut_frame(picture, geometry)
     return pixels
+
+
+def read_control_frame(
+    control: ControlFile, geometry: Geometry, frames: int, place: int
+) -> UInt8[Tensor, "3 H W"]:
+    """The control of the frame at `place` of the picked ones, as `read_control` gives it."""
+    picks = control.pick(geometry.picks, frames)
+    return _cut_frame(decode(control.path, (picks[0 if control.still else place],))[0], geometry)
+
+
+def _cut_frame(
+    picture: UInt8[Tensor, "H W 3"], geometry: Geometry
+) -> UInt8[Tensor, "3 H_cut W_cut"]:
+    still = replace(geometry, picks=(0,))
+    planes = [still.plane(picture[None, ..., channel].float())[0] for channel in range(3)]
+    return torch.stack(planes).round().to(torch.uint8)

@@ -9,7 +9,15 @@ from typing import Any
 from frisket.data.format_base import BadSet, Columns, Packed, SetContents, SetEntry
 from frisket.data.format_files import lay, pack_findings, path_of
 from frisket.media.files import find
-from frisket.media.manifest import MASK, NAME, PATH_KEYS, REFERENCES, TEXT_KEYS, is_manifest
+from frisket.media.manifest import (
+    CONTROL,
+    MASK,
+    NAME,
+    PATH_KEYS,
+    REFERENCES,
+    TEXT_KEYS,
+    is_manifest,
+)
 from frisket.media.paths import LEGEND, escape, is_text, replacing
 
 FILE = "set.jsonl"
@@ -34,6 +42,8 @@ def _line(entry: SetEntry, folder: Path) -> dict[str, Any]:
         line[MASK] = masks.get("", masks)
     if entry.references:
         line[REFERENCES] = [relative(path_of(part, entry.name)) for part in entry.references]
+    if entry.control is not None:
+        line[CONTROL] = relative(path_of(entry.control, entry.name))
     return line
 
 

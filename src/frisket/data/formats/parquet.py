@@ -34,7 +34,7 @@ CLIPS = (
 )
 TEXTS = (*TEXT_KEYS, "captions", "description")
 NAMES = ("name", "key", "__key__")
-MASK, REFERENCES = "mask", "references"
+MASK, REFERENCES, CONTROL = "mask", "references", "control"
 ROWS = 16 * MIB  # bytes gathered before they are written as one row group
 CELL = 2**31 - 1  # bytes the format holds in one cell
 READ = 16  # rows read at a time
@@ -75,11 +75,12 @@ class _Layout:
     name: str
     masks: Mapping[str, str]
     references: str
+    control: str
     aside: tuple[str, ...]
 
     @property
     def columns(self) -> list[str]:
-        singles = (self.caption, self.name, self.references)
+        singles = (self.caption, self.name, self.references, self.control)
         return [*self.clips, *self.masks.values(), *filter(None, singles)]
 
     @staticmethod
@@ -99,9 +100,10 @@ class _Layout:
         caption = columns.caption or next((column for column in TEXTS if column in texts), "")
         name = columns.name or next((column for column in NAMES if column in texts), "")
         references = REFERENCES if REFERENCES in fields else ""
-        known = {*clips, *masks.values(), caption, name, references}
+        control = CONTROL if CONTROL in files else ""
+        known = {*clips, *masks.values(), caption, name, references, control}
         aside = tuple(column for column in fields if column not in known)
-        return _Layout(tuple(clips), caption, name, masks, references, aside)
+        return _Layout(tuple(clips), caption, name, masks, references, control, aside)
 
     def entry(self, row: _Row, table: Path, number: int, name: str) -> SetEntry:
         where = f"{table} row {number}"
@@ -126,7 +128,9 @@ class _Layout:
             _read_file(picture, f"{where} {REFERENCES}", table.parent) for picture in listed
         )
         clip = _read_file(clips[0], where, table.parent)
-        return SetEntry(name, clip, text or "", masks, references)
+        cell = row[self.control] if self.control else None
+        control = None if _is_empty(cell) else _read_file(cell, f"{where} {CONTROL}", table.parent)
+        return SetEntry(name, clip, text or "", masks, references, control)
 
 
 def _read_types(table: Path) -> dict[str, Any]:
@@ -298,6 +302,7 @@ def _make_row(entry: SetEntry, names: list[str]) -> _Row:
         "video" if isinstance(entry.clip, File) and entry.clip.video else "image": clip,
         "caption": entry.caption,
         REFERENCES: [_make_cell(picture, entry.name) for picture in entry.references],
+        CONTROL: entry.control and _make_cell(entry.control, entry.name),
     }
     row |= {
         _name_column(region): _make_cell(mask, entry.name) for region, mask in entry.masks.items()
@@ -333,6 +338,8 @@ def _build_schema(contents: SetContents) -> Any:
     for region in contents.regions:
         columns[_name_column(region)] = (file, other if region in contents.moving else picture)
     columns |= {REFERENCES: (arrow.list_(file), [picture])} if contents.references else {}
+    if contents.controls:
+        columns[CONTROL] = (file, other if contents.moving_controls else picture)
     metadata = {"info": {"features": {name: feature for name, (_, feature) in columns.items()}}}
     schema = arrow.schema([(name, kind) for name, (kind, _) in columns.items()])
     return schema.with_metadata({"huggingface": json.dumps(metadata)})
@@ -377,10 +384,8 @@ class Tables:
         """
         schema = _build_schema(contents)
         writer = _import_arrow("pyarrow.parquet").ParquetWriter
-        plain_pages = {
-            "use_dictionary": False,
-            "write_statistics": False,
-        }  # pictures repeat nothing
+        # Pictures repeat nothing.
+        plain_pages = {"use_dictionary": False, "write_statistics": False}
         for number, part in enumerate(split_shards(entries, shard)):
             with (
                 replacing(folder / f"train-{number:05d}.parquet") as draft,

@@ -38,6 +38,7 @@ SMALL = 64 * MIB  # that any may unpack to
 MEMORY = 16 * MIB  # of a member of a packed shard; a larger one waits in a nameless file
 MASK = re.compile(r"\.(?:(?P<region>.+)\.)?mask(?P<suffix>\.[^.]+)")
 REFERENCE = re.compile(r"\.reference\.(?P<number>\d+)(?P<suffix>\.[^.]+)")
+CONTROL = re.compile(r"\.control\.[^.]+")
 
 
 def _list_shards(path: Path) -> list[Path]:
@@ -55,6 +56,7 @@ class _Sample:
     clips: list[File] = field(default_factory=list)
     masks: dict[str, File] = field(default_factory=dict)
     references: dict[int, File] = field(default_factory=dict)
+    control: File | None = None
     text: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -66,6 +68,8 @@ class _Sample:
             self.text = self._text(file, suffix)
         elif match := REFERENCE.fullmatch(suffix):
             self.references[int(match["number"])] = file
+        elif CONTROL.fullmatch(suffix):
+            self.control = file
         elif match := MASK.fullmatch(suffix):
             self.masks[plain(match["region"] or "")] = file
         else:
@@ -106,6 +110,7 @@ class _Sample:
             next((text for text in captions if isinstance(text, str)), ""),
             self.masks,
             tuple(self.references[number] for number in sorted(self.references)),
+            self.control,
         )
 
 
@@ -114,7 +119,8 @@ def _classify(suffix: str) -> str | None:
     last = PurePosixPath(f"x{suffix}").suffix.lower()
     if suffix.lower() in (".json", *TEXTS):
         return "text"
-    alone = suffix.count(".") == 1 or MASK.fullmatch(suffix) or REFERENCE.fullmatch(suffix)
+    patterns = (MASK, REFERENCE, CONTROL)
+    alone = suffix.count(".") == 1 or any(pattern.fullmatch(suffix) for pattern in patterns)
     return "media" if alone and last in (*IMAGES, *VIDEOS) else None
 
 
@@ -253,6 +259,8 @@ def _lay_members(entry: SetEntry) -> Iterator[tuple[str, File]]:
         (f"{key}{'.' * bool(region)}{region}.mask", part) for region, part in entry.masks.items()
     ]
     parts += [(f"{key}.reference.{place}", part) for place, part in enumerate(entry.references)]
+    if entry.control is not None:
+        parts.append((f"{key}.control", entry.control))
     if entry.caption:
         parts.append((key, bytes_of(entry.caption.encode(), ".txt")))
     if key != entry.name:
