@@ -9,6 +9,7 @@ everything a job does runs on a laptop offline.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from frisket.families.base import (
 )
 from frisket.families.defaults import Standard
 from frisket.families.key_map import Names
+from frisket.families.models.pocket import first_frame
 from frisket.families.models.pocket.first_frame import FirstFrameVision, mark_visible, show_clip
 from frisket.families.models.pocket.pipeline import PocketPipeline, predict_latents
 from frisket.families.models.pocket.routes import PocketRoutes
@@ -42,6 +44,7 @@ from frisket.families.models.pocket.unet import draw_net, is_for_clips
 from frisket.families.models.pocket.weights import build_denoiser, load_saved, read_packaged
 from frisket.families.presets import presets
 from frisket.families.shared.attention.cross import list_unet_layers, list_wan_layers
+from frisket.families.shared.first_frames import lay_first
 from frisket.families.shared.pocket.suggestions import SUGGESTIONS
 from frisket.families.shared.pocket.text import PocketText, embed, find_spans
 from frisket.families.shared.pocket.vae import PocketVae
@@ -171,8 +174,19 @@ class Pocket(Standard):
         references: References = (),
         keep: Plane | None = None,
     ) -> Conditioning:
-        """For the image-to-video model `condition` of `first_frame.show_clip`, else nothing."""
-        return {} if vision is None else show_clip(clip, mark_visible(clip, keep))
+        """For the image-to-video model `condition` of `first_frame.show_clip`, else nothing.
+
+        A reference is the first frame in place of the clip's own.
+        """
+        if vision is None:
+            return {}
+        return show_clip(lay_first(clip, references), mark_visible(clip, keep))
+
+    def hold_condition(
+        self, pipeline: Any, conditioning: Conditioning
+    ) -> AbstractContextManager[None]:
+        """Noise stays the pipeline's own; the condition is the one given."""
+        return first_frame.hold_condition(pipeline, conditioning)
 
     def encode(self, vae: nn.Module, clip: Clip) -> Latents:
         """Folded; already of unit scale."""

@@ -1,5 +1,6 @@
 """What the pocket family's image-to-video model is shown of a clip: mask and clean latents."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ from torch.nn import functional
 
 from frisket.families.base import Conditioning
 from frisket.families.models.pocket.unet import TEMPORAL
+from frisket.families.shared.first_frames import KEPT, replace_method, require_condition
 from frisket.families.shared.pocket.vae import PocketVae
 from frisket.shapes import Clip, Plane
 
 SPATIAL = 2  # pixels a cell has on a side
-SHOWN = 0.5  # a pixel of `keep` is shown above this: the model knows all or nothing
 
 Visible = Float[Tensor, "b 1 F H W"]  # 1 = shown, 0 = grey, which is 0
 
@@ -50,7 +51,7 @@ def mark_visible(clip: Clip, keep: Plane | None) -> Visible:
             raise ValueError(
                 f"keep is {tuple(keep.shape)} (F H W), its clip is {tuple(clip.shape[2:])}"
             )
-        visible[:] = (keep > SHOWN).to(visible)
+        visible[:] = (keep > KEPT).to(visible)
     if clip.shape[2] > 1:
         visible[:, :, 0] = 1
     return visible
@@ -63,3 +64,17 @@ def read_frame(image: Any, height: int, width: int) -> Float[Tensor, "1 3 1 H W"
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float()
     return (pixels / 127.5 - 1)[None, :, None]
+
+
+def hold_condition(pipeline: Any, conditioning: Conditioning) -> AbstractContextManager[None]:
+    """Inside, PocketPipeline samples under a condition in place of its first frame's.
+
+    ValueError for the conditioning of a text-to-video model.
+    """
+    require_condition(conditioning, ("condition",))
+
+    def show(prepared: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        noise, stock = prepared
+        return noise, conditioning["condition"].to(stock).expand_as(stock)
+
+    return replace_method(pipeline, "prepare_latents", show)

@@ -23,6 +23,11 @@ CHANNELS = {  # that the UNet reads
     "video-i2v": CLIP_CHANNELS + SLOTS * SEEN_CHANNELS,
 }
 CLEAREST = 0.02  # smallest t a clip model's error is divided by
+MADE_CHANNELS = {  # that it makes, and a ControlNet's control has
+    "image": IMAGE_CHANNELS,
+    "video": CLIP_CHANNELS,
+    "video-i2v": CLIP_CHANNELS,
+}
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 Planes = Float[Tensor, "r planes h w"]  # what a UNet reads: frames are rows, or lie in the channels
@@ -33,7 +38,7 @@ def build_net(variant: str, widths: tuple[int, int, int] = (64, 96, 96)) -> Any:
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=CHANNELS[variant],
-        out_channels=IMAGE_CHANNELS if variant == "image" else CLIP_CHANNELS,
+        out_channels=MADE_CHANNELS[variant],
         block_out_channels=widths,
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
