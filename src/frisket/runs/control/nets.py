@@ -1,5 +1,6 @@
 """ControlNets by their folders or begun from a base: loaded, compared, refused by option."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 from frisket.config.provenance import ConfigError
 from frisket.families.base import Family, WeightsNotFound
 from frisket.families.control.base import CONTROLS, ControlNotUsable, ControlSupport
+from frisket.families.tiny import seed_torch
 
 
 def load_support(family: Family, variant: str, option: str) -> ControlSupport:
@@ -52,9 +54,17 @@ def check_fit(
         raise ConfigError(f"{option}: {path} was made for another model: {misfit}")
 
 
-def start_net(support: ControlSupport, denoiser: nn.Module, layers: int | None) -> nn.Module:
-    """A new net from a plain denoiser's own weights; ConfigError where it cannot begin so."""
+def start_net(
+    support: ControlSupport, denoiser: nn.Module, layers: int | None, *, seed: int = 0
+) -> nn.Module:
+    """A new net from a plain denoiser's own weights; ConfigError where it cannot begin so.
+
+    What is no copy (the layers that read the control) is drawn from `seed`. Of a denoiser on the
+    meta device it has shapes alone.
+    """
+    is_shape = next(denoiser.parameters()).is_meta
     try:
-        return support.start(denoiser, layers=layers)
+        with seed_torch(seed), torch.device("meta") if is_shape else nullcontext():
+            return support.start(denoiser, layers=layers)
     except ValueError as error:
         raise ConfigError(f'model.train = "controlnet": {error}') from error

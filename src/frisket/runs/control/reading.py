@@ -55,9 +55,8 @@ class ControlReader:
         if path is not None:
             return load_net(self.support, path, variant, dtype=self.source.dtype, device="meta")
         shapes = self.family.load_denoiser(replace(self.source, device="meta", quantise="none"))
-        with torch.device("meta"):
-            plain = unwrap_model(next(iter(experts_of(shapes).values())))
-            return start_net(self.support, plain.to("meta"), self.config.control.layers)
+        plain = unwrap_model(next(iter(experts_of(shapes).values())))
+        return start_net(self.support, plain.to("meta"), self.config.control.layers)
 
     def free(self) -> None:
         """Let go of the models, on the device too."""

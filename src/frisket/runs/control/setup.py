@@ -39,8 +39,7 @@ def check_control(config: Config) -> None:
         return
     denoiser = shapes or family.tiny(variant).denoiser
     assert denoiser is not None
-    with torch.device("meta"):
-        start_net(support, denoiser.to("meta"), source.layers)
+    start_net(support, denoiser.to("meta"), source.layers)
 
 
 def _load_shapes(config: Config, family: Family) -> nn.Module | None:
@@ -64,7 +63,8 @@ def open_net(config: Config, family: Family, denoiser: nn.Module, source: Source
     variant, path = source.variant, config.control.source
     support = load_support(family, variant, "control")
     if path is None:
-        return start_net(support, unwrap_model(denoiser), config.control.layers)
+        layers, seed = config.control.layers, config.run.seed
+        return start_net(support, unwrap_model(denoiser), layers, seed=seed)
     dtype = torch.float32 if is_control_run(config) else source.dtype
     device = "meta" if source.device == "meta" else "cpu"
     net = load_net(support, path, variant, dtype=dtype, device=device)

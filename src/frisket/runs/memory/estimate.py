@@ -190,14 +190,15 @@ def _training(
 ) -> _Demand:
     variant = family.variants[source.variant]
     denoiser = build_shapes(config, family, source)
+    shape = (config.run.batch, variant.grid.channels, *variant.grid.cells(*size))
+    conditioning = build_conditioning(family, source, denoiser, size, config.run.batch)
+    # Last: the net is in no call before it is shown rows of the step's.
     beside = rehearse_controls(config, family, source, denoiser) if has_control(config) else 0.0
     trained = [value for value in denoiser.parameters() if value.requires_grad]
     experts = tuple(
         (_bytes(expert), tuple(map(_bytes, blocks_of(expert).values())))
         for expert in experts_of(denoiser).values()
     )
-    shape = (config.run.batch, variant.grid.channels, *variant.grid.cells(*size))
-    conditioning = build_conditioning(family, source, denoiser, size, config.run.batch)
     routed = build_routed_step(config, family, denoiser, shape, kept_share)
     peak = max(
         _rehearse(config, family, source, denoiser, name, shape, conditioning, routed)
