@@ -46,6 +46,9 @@ FrameCells = Float[Tensor, "k F h w"]  # the same of every pixel frame, not yet 
 Coverage = Float[Tensor, "b k f h w"]  # share of the cell a region covers, in [0, 1]
 Weights = Float[Tensor, "b 1 f h w"]  # how much a cell teaches, >= 0
 Latents = Float[Tensor, "b c f h w"]
+ClipLatents = Float[Tensor, "c f h w"]  # of one sample
+WindowLatents = Float[Tensor, "c _ h w"]  # some frames of them
+CellShares = Float[Tensor, "1 f h w"]  # of one sample, in [0, 1]
 PhraseMaps = Float[Tensor, "b T f h w"]  # how much each cell attends to a phrase, in [0, 1]
 HeadMaps = Float[Tensor, "b T n f h w"]  # the same of n heads; 1 is their mean
 PerPhrase = Float[Tensor, "b T"]

@@ -12,6 +12,7 @@ from frisket.losses.base import (
     FACES,
     LEFT_OUT,
     NEEDS,
+    STRUCTURE,
     TERMS,
     AttentionMaps,
     AttentionTerm,
@@ -24,7 +25,8 @@ from frisket.training.token_routing import silence
 WATCHING = [name for name in TERMS.names() if ATTENTION in TERMS.load(name)().needs]
 RESTORING = [name for name in TERMS.names() if LEFT_OUT in TERMS.load(name)().needs]
 COMPARING = [name for name in TERMS.names() if FACES in TERMS.load(name)().needs]
-ELSEWHERE = (*WATCHING, *RESTORING, *COMPARING)
+EXTRACTING = [name for name in TERMS.names() if STRUCTURE in TERMS.load(name)().needs]
+ELSEWHERE = (*WATCHING, *RESTORING, *COMPARING, *EXTRACTING)
 
 
 @pytest.fixture(params=[name for name in TERMS.names() if name not in ELSEWHERE])
@@ -70,7 +72,8 @@ def make(frames: int, weights: str = "mixed", dtype: torch.dtype = torch.float32
         t=torch.tensor([0.2, 0.6, 1.0]),
         weights=laid,
         coverage=coverage,
-        prior=draw(),
+        prior=(prior := draw()),
+        prior_control=prior,
     )
 
 
@@ -144,6 +147,7 @@ def test_half_precision_is_summed_in_float32(term, frames):
         prediction=step.prediction.detach().float(),
         target=step.target.float(),
         prior=step.prior.float(),
+        prior_control=step.prior_control.float(),
     )
     value = term(step)
     assert value.dtype == torch.float32
@@ -155,7 +159,8 @@ def test_half_precision_is_summed_in_float32(term, frames):
 
 def test_the_target_and_the_prior_are_not_taught(term, frames):
     step = make(frames)
-    step = replace(step, target=step.target.requires_grad_(), prior=step.prior.requires_grad_())
+    target, prior = step.target.requires_grad_(), step.prior.requires_grad_()
+    step = replace(step, target=target, prior=prior, prior_control=prior)
     term(step).sum().backward()
     for given in (step.prior, step.target):
         assert given.grad is None or not given.grad.any()
@@ -199,6 +204,7 @@ def test_tokens_that_were_left_out_are_as_if_there_were_none(term, frames):
         prediction=(step.prediction.detach() + 7 * dropped).requires_grad_(),
         target=step.target - 3 * dropped,
         prior=step.prior + 5 * dropped,
+        prior_control=step.prior + 5 * dropped,
     )
     values, gradients = [], []
     for each in (step, other):

@@ -153,7 +153,7 @@ def test_simpletuners_masked_loss_probability_draws_once_a_batch(bench: Any) -> 
         bench.trainer_of(config, scene, scene.prediction),
         bench.batch_of(config, scene),
     )
-    drawn = [trainer._unmask(batch).masked.tolist() for _ in range(30)]
+    drawn = [trainer.plan.unmask(batch, trainer.generator).masked.tolist() for _ in range(30)]
     assert all(len(set(masked)) == 1 for masked in drawn)
     assert 5 < sum(masked[0] for masked in drawn) < 25
 

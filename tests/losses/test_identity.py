@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from frisket.losses.base import Step
-from frisket.losses.faces import CONTEXT, FaceComparison, FaceMark
+from frisket.losses.decoding import CONTEXT
+from frisket.losses.faces import FaceComparison, FaceMark
 from frisket.losses.terms.identity import IdentityLoss
 
 RED = torch.tensor([1.0, 0.0, 0.0])

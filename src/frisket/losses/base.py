@@ -1,7 +1,7 @@
 """What one denoising step knows, and how an error map under weights becomes one number a sample."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
-from frisket.losses.faces import Decode, FaceComparison
+from frisket.losses.comparing import StructureComparison
+from frisket.losses.decoding import Decode
+from frisket.losses.faces import FaceComparison
 from frisket.registry import Shelf
 from frisket.shapes import Coverage, Latents, PerSample, PhraseFlags, PhraseMaps, Weights
 
@@ -56,7 +58,8 @@ class Step:
 
     `divisor` is what the weighted error of each sample is divided by (see `divisors`); empty means
     normalise = "sample". `prior` and `prior_ema` are what the frozen base and the averaged adapter
-    predict, each there where a term needs it. `progress` is the share of the run that is done, in
+    predict, `prior_control` what the base does beside the frozen ControlNet as this step has it,
+    each there where a term needs it. `progress` is the share of the run that is done, in
     [0, 1]. `uncurved` are the weights before gamma and floor, there where a term is exclusive.
     `outside` is how much the prior holds a cell, in place of 1 - weights (it may be negative:
     another trainer's bicubic). `predicted` is 1 where there is something to predict and 0 where the
@@ -73,7 +76,7 @@ class Step:
     `patch` cells. Empty where all were in. `clean` are the latents that were corrupted, `estimate`
     what the prediction says they are (x_0, float32, differentiable), `decode` turns such latents,
     b c f h w, into pixels; all three for terms that need DECODED. `faces` is for those that need
-    FACES.
+    FACES, `structure` for those that need STRUCTURE.
     """
 
     prediction: Latents
@@ -84,6 +87,7 @@ class Step:
     divisor: PerSample | None = None
     prior: Latents | None = None
     prior_ema: Latents | None = None
+    prior_control: Latents | None = None
     progress: float = 1.0
     uncurved: Weights | None = None
     outside: Weights | None = None
@@ -97,14 +101,18 @@ class Step:
     estimate: Latents | None = None
     decode: Decode | None = None
     faces: FaceComparison | None = None
+    structure: StructureComparison | None = None
 
 
-# What a term may ask of the trainer: the prediction of the frozen base, of the averaged adapter,
-# the attention of the denoiser in its own forward pass (see `AttentionTerm`), tokens left out, what
-# the prediction looks like (`Step.decode`), and the faces of the clips (`losses.faces.FaceTerm`).
+# What a term may ask of the trainer: the prediction of the frozen base, of the averaged adapter, of
+# the base under control, the attention of the denoiser in its own forward pass (see
+# `AttentionTerm`), tokens left out, what the prediction looks like (`Step.decode`), the faces of
+# the clips (`losses.faces.FaceTerm`), frames whose structure is compared
+# (`losses.comparing.StructureTerm`), and the control pictures of the clips for it.
 BASE, EMA, ATTENTION, LEFT_OUT = "prior:base", "prior:ema", "attention", "left out"
-DECODED, FACES = "decoded", "faces"
-NEEDS = frozenset({BASE, EMA, ATTENTION, LEFT_OUT, DECODED, FACES})
+DECODED, FACES, STRUCTURE, CONTROL = "decoded", "faces", "structure", "control"
+CONTROLLED = "prior:control"
+NEEDS = frozenset({BASE, EMA, CONTROLLED, ATTENTION, LEFT_OUT, DECODED, FACES, STRUCTURE, CONTROL})
 
 
 @runtime_checkable
@@ -125,19 +133,33 @@ class LossTerm(Protocol):
         ...
 
 
-def check_needs(name: str, term: LossTerm, *, averages: bool, faces: bool = False) -> None:
-    """ValueError where the term `name` needs what no trainer gives, or what this one has not."""
+_LACKING = {
+    EMA: 'teacher = "ema" needs an average (optimizer.ema > 0)',
+    FACES: (
+        "looks at decoded faces, and this trainer was given no `faces` to compare"
+        " (frisket.training.decoded.faces.FaceWatch)"
+    ),
+    STRUCTURE: (
+        "looks at decoded structure, and this trainer was given no `structure` to compare"
+        " (frisket.training.decoded.structure.StructureWatch)"
+    ),
+    DECODED: "looks at decoded pictures, and this trainer has no decoder (`faces` or `structure`)",
+    CONTROLLED: (
+        "stays with the base beside a frozen ControlNet, and this trainer has none (`controlled`);"
+        " set control.source, or take the term prior"
+    ),
+}
+
+
+def check_needs(name: str, term: LossTerm, lacking: Collection[str]) -> None:
+    """ValueError where the term `name` needs what no trainer gives, or what this one is lacking."""
     if missing := sorted(term.needs - NEEDS):
         raise ValueError(
             f"{name}: needs {missing[0]!r}, a trainer gives {', '.join(sorted(NEEDS))}"
         )
-    if EMA in term.needs and not averages:
-        raise ValueError(f'{name}: teacher = "ema" needs an average (optimizer.ema > 0)')
-    if term.needs & {DECODED, FACES} and not faces:
-        raise ValueError(
-            f"{name}: looks at decoded faces, and this trainer was given no `faces` to compare"
-            " (frisket.training.faces.FaceWatch)"
-        )
+    for need, sentence in _LACKING.items():
+        if need in term.needs and need in lacking:
+            raise ValueError(f"{name}: {sentence}")
 
 
 @runtime_checkable

@@ -9,9 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from frisket.shapes import Clip, FramePicture, Latents
-
-CONTEXT = 2  # latent frames before the one that is looked at, decoded with it
+from frisket.shapes import FramePicture
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +69,3 @@ class FaceTerm(Protocol):
     def faces(self) -> FaceRequest:
         """What is read before the run, and looked at in it."""
         ...
-
-
-Decode = Callable[[Latents], Clip]  # differentiable in the latents

@@ -50,6 +50,15 @@ class Plan:
     concepts: Mapping[str, int] = field(default_factory=dict)
     balance: tuple[float, ...] = ()
 
+    def unmask(self, batch: Batch, generator: Generator) -> Batch:
+        """The batch with some samples, or all of it, unmasked by chance."""
+        if not self.unmasked_probability:
+            return batch
+        count = len(batch) if self.draw == "sample" else 1
+        drawn = torch.rand(count, generator=generator)
+        masked = (drawn >= self.unmasked_probability).to(batch.masked.device)
+        return replace(batch, masked=batch.masked & masked)
+
     def make_weighting(
         self, table: WeightTable, grid: LatentGrid, terms: Iterable[object]
     ) -> Weighting:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from frisket.losses.base import Step
-from frisket.training.faces import DISTANCE, sum_faces
+from frisket.training.decoded.faces import DISTANCE, sum_faces
+from frisket.training.decoded.structure import ERROR, sum_structure
 from frisket.training.plan import MicroBatch
 
 CELLS = " cells"  # ends the name of what a sum over cells is divided by
@@ -20,7 +21,8 @@ def sum_metrics(micro: MicroBatch, values: Mapping[str, Tensor], step: Step) -> 
     """Sums over the clips of what is logged, and over cells: raw error where it teaches and not.
 
     Of each concept (`loss/<region>`) the error under what it brings to the weights, unbalanced. Of
-    faces, where a term compares some, the share of clips that show one and the mean distance.
+    faces, where a term compares some, the share of clips that show one and the mean distance; of
+    structure the share of clips that were compared and the mean error.
 
     Tensors where they are: a number read here would wait for the device at every micro-batch.
     """
@@ -40,6 +42,9 @@ def sum_metrics(micro: MicroBatch, values: Mapping[str, Tensor], step: Step) -> 
     if step.faces is not None:
         face_sums, sums[f"{DISTANCE}{CELLS}"] = sum_faces(step.faces, error.device)
         sums |= face_sums
+    if step.structure is not None:
+        structure_sums, sums[f"{ERROR}{CELLS}"] = sum_structure(step.structure, error.device)
+        sums |= structure_sums
     return sums | {
         "clips": torch.full_like(sums["loss"], count),
         "silent": micro.weighed.silent.sum().float(),

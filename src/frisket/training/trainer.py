@@ -13,20 +13,32 @@ import torch
 from accelerate import Accelerator
 from torch import Generator, Tensor, nn
 
-from frisket.adapters import lora
 from frisket.adapters.norms import limit_norms
 from frisket.data.sample import Batch
 from frisket.families.base import Family
 from frisket.grid import LatentGrid
-from frisket.losses.base import BASE, EMA, LEFT_OUT, LossTerm, Step, check_needs
+from frisket.losses.base import (
+    BASE,
+    CONTROLLED,
+    DECODED,
+    EMA,
+    FACES,
+    LEFT_OUT,
+    STRUCTURE,
+    LossTerm,
+    Step,
+    check_needs,
+)
 from frisket.losses.weighting import pool
 from frisket.masks.weights import RegionWeights
 from frisket.objectives.base import Objective
 from frisket.shapes import Latents, PerSample
 from frisket.training.attention import AttentionWatch, watch_layers
+from frisket.training.decoded.faces import FaceWatch
+from frisket.training.decoded.looking import describe_pictures
+from frisket.training.decoded.structure import StructureWatch
 from frisket.training.distributed import Team
 from frisket.training.ema import Average, evaluating
-from frisket.training.faces import FaceWatch
 from frisket.training.interrupt import Stopped, listening
 from frisket.training.metrics_log import MetricsLog
 from frisket.training.optim import NonFinite, clip, mode, settle
@@ -39,6 +51,7 @@ from frisket.training.step_metrics import (
     note_step,
     sum_metrics,
 )
+from frisket.training.teachers import Teachers
 from frisket.training.token_routing import TokenDraws, describe_tokens, silence
 
 SKIPS = 25  # the loss scale starts at 2^16: by then it is below what any gradient needs
@@ -73,6 +86,8 @@ class Trainer:
     confine: Callable[[Batch], AbstractContextManager[Any]] = nullcontext  # where the adapter acts
     extra: Callable[[], Mapping[str, Tensor]] = dict  # losses that are of no prediction
     faces: FaceWatch | None = None  # where a term compares some
+    structure: StructureWatch | None = None  # where a term compares it
+    controlled: bool = False  # a frozen ControlNet is beside the denoiser, on where it is confined
     routing: TokenDraws | None = None  # which tokens pass by the middle blocks, or all of them
     done: int = 0
     rows: int = 0  # batches taken from the one row that all processes deal out, by all of them
@@ -87,8 +102,16 @@ class Trainer:
 
     def __post_init__(self) -> None:
         """Refuse needs that cannot be met, before any work."""
+        parts = {
+            EMA: self.average,
+            FACES: self.faces,
+            STRUCTURE: self.structure,
+            DECODED: self.faces or self.structure,
+            CONTROLLED: self.controlled or None,
+        }
+        lacking = [need for need, part in parts.items() if part is None]
         for name, (term, _) in self.terms.items():
-            check_needs(name, term, averages=bool(self.average), faces=bool(self.faces))
+            check_needs(name, term, lacking)
         self.watch = watch_layers(self.family, self.unwrapped, self.terms, self.plan.phrases)
 
     @property
@@ -116,9 +139,9 @@ class Trainer:
             teachers = self._teachers(noisy, t, batch)
             with self.watch.watch(batch) as collect, self.accelerator.autocast():
                 prediction = self.family.predict(self.denoiser, noisy, t, batch.conditioning)
-        watch = self.faces.describe if self.faces is not None else lambda *_: {}
+        prediction, watches = silence(prediction, micro.selection), (self.faces, self.structure)
         step = Step(
-            prediction=silence(prediction, micro.selection),
+            prediction=prediction,
             target=target,
             t=t,
             weights=weighed.weights,
@@ -126,6 +149,7 @@ class Trainer:
             divisor=weighed.divisor,
             prior=teachers.get(BASE),
             prior_ema=teachers.get(EMA),
+            prior_control=teachers.get(CONTROLLED),
             progress=self._progress,
             uncurved=weighed.uncurved,
             outside=weighed.outside
@@ -136,7 +160,7 @@ class Trainer:
             left_out=weighed.left_out,
             **describe_tokens(micro.selection),
             attention=collect(),
-            **watch(self.objective, batch, noisy, silence(prediction, micro.selection), t),
+            **describe_pictures(watches, self.objective, batch, noisy, prediction, t),
         )
         values = {
             name: (self._scale(name, batch, t) * term(step)).mean() * strength
@@ -207,7 +231,8 @@ class Trainer:
 
     def lay(self, group: Sequence[Batch]) -> list[MicroBatch]:
         """What the micro-batches of one step are made of: noise, t, weights, divisor, share."""
-        drawn = [self._unmask(batch.to(self.accelerator.device)) for batch in group]
+        moved = [batch.to(self.accelerator.device) for batch in group]
+        drawn = [self.plan.unmask(batch, self.generator) for batch in moved]
         terms = (term for term, _ in self.terms.values())
         weighing, micros = self.plan.make_weighting(self.weights, self.grid, terms), []
         for batch in drawn:
@@ -289,15 +314,6 @@ class Trainer:
     def _seed(self) -> None:
         seed_step(self.generator, self.plan.seed, self.done, self.accelerator.process_index)
 
-    def _unmask(self, batch: Batch) -> Batch:
-        """The batch with some samples, or all of it, unmasked by chance."""
-        if not self.plan.unmasked_probability:
-            return batch
-        count = len(batch) if self.plan.draw == "sample" else 1
-        drawn = torch.rand(count, generator=self.generator)
-        masked = (drawn >= self.plan.unmasked_probability).to(batch.masked.device)
-        return replace(batch, masked=batch.masked & masked)
-
     def _scale(self, term: str, batch: Batch, t: PerSample) -> PerSample:
         unscaled_by = self.plan.unscaled_by.get(term, frozenset())
         ones = torch.ones_like(batch.weight)
@@ -310,30 +326,8 @@ class Trainer:
 
     def _teachers(self, noisy: Latents, t: PerSample, batch: Batch) -> dict[str, Latents]:
         """What the teachers that any term needs predict: eval mode, no gradient."""
-        needs = self._needs & {BASE, EMA}
-        contexts: dict[str, Callable[[], AbstractContextManager[Any]]]
-        contexts = {BASE: partial(lora.frozen, self.unwrapped), EMA: self._use_average}
-        return {need: self._predict(contexts[need], noisy, t, batch) for need in sorted(needs)}
-
-    def _predict(
-        self,
-        context: Callable[[], AbstractContextManager[Any]],
-        noisy: Latents,
-        t: PerSample,
-        batch: Batch,
-    ) -> Latents:
-        # A region of its own: autocast keeps the weights it has cast, by parameter, until it is
-        # left, and the student would train on the teacher's.
-        with torch.no_grad(), context(), self.accelerator.autocast():
-            prediction = self.family.predict(self.unwrapped, noisy, t, batch.conditioning).detach()
-        torch.clear_autocast_cache()  # a caller's own region may be open around ours
-        return prediction
-
-    @contextmanager
-    def _use_average(self) -> Iterator[None]:
-        assert self.average is not None  # refused when built
-        with self.average.apply(), evaluating(self.unwrapped):
-            yield
+        teachers = Teachers(self.family, self.unwrapped, self.accelerator, self.average)
+        return teachers.predict(self._needs, noisy, t, batch.conditioning)
 
     def _after(self, values: dict[str, float]) -> None:
         if self.record is not None:

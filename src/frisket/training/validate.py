@@ -15,8 +15,9 @@ from frisket.families.base import CLEAN_MASK, Family
 from frisket.losses.base import LossTerm, Step
 from frisket.objectives.base import Objective
 from frisket.shapes import Latents, PerSample
+from frisket.training.decoded.faces import FaceWatch
+from frisket.training.decoded.looking import describe_pictures
 from frisket.training.ema import evaluating
-from frisket.training.faces import FaceWatch
 
 _Scores = Mapping[str, float]
 
@@ -117,7 +118,9 @@ class Validator:
                     weights=ones,
                     coverage=batch.coverage,
                     predicted=None if clean is None else 1 - clean.float(),
-                    **watch.describe(self.objective, batch, result.noisy, prediction, result.t),
+                    **describe_pictures(
+                        (watch,), self.objective, batch, result.noisy, prediction, result.t
+                    ),
                 )
                 term(step)
             assert step.faces is not None

@@ -4,15 +4,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from frisket.losses.base import DECODED, FACES, Step
-from frisket.losses.faces import CONTEXT, FaceComparison, FaceMark, FaceRequest
-from frisket.shapes import PerSample, Weights
-
-ClipLatents = Float[Tensor, "c f h w"]  # of one sample
-CellShares = Float[Tensor, "1 f h w"]  # in [0, 1]
+from frisket.losses.decoding import cut_window
+from frisket.losses.faces import FaceComparison, FaceRequest
+from frisket.shapes import CellShares, PerSample, Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +95,7 @@ class IdentityLoss:
         for mark in faces.marks[row]:
             if not bool((inside[:, mark.frame] > 0).any()):
                 continue
-            window = cut_window(step.estimate[row], step.clean[row], inside, mark)
+            window = cut_window(step.estimate[row], step.clean[row], inside, mark.frame)
             picture = step.decode(window[None])[:, :, -1]
             looked.append(faces.compare(picture, mark))
         if not looked:
@@ -110,22 +107,6 @@ def find_inside(step: Step, region: int) -> Weights:
     """How much of each cell the term teaches: the region's cover where the cell has any weight."""
     inside = step.coverage[:, region, None].float() * (step.weights > 0)
     return inside if step.predicted is None else inside * step.predicted
-
-
-def cut_window(
-    estimate: ClipLatents, clean: ClipLatents, inside: CellShares, mark: FaceMark
-) -> Float[Tensor, "c _ h w"]:
-    """Latents up to the marked frame: in that the estimate inside and the clean ones elsewhere.
-
-    The frames before it, at most CONTEXT, are clean and get no gradient.
-    """
-    begin = max(0, mark.frame - CONTEXT)
-    before = clean[:, begin : mark.frame].detach().float()
-    at, around = estimate[:, mark.frame, None].float(), clean[:, mark.frame, None].detach().float()
-    share = inside[:, mark.frame, None].clamp(0, 1)
-    # Not a lerp: where the share is 0 nothing of the estimate may count, were it infinite.
-    blended = torch.where(share > 0, around + share * (at - around), around)
-    return torch.cat([before, blended], 1)
 
 
 TERM = IdentityLoss

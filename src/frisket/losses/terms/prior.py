@@ -15,9 +15,8 @@ from frisket.losses.base import (
     divisors,
     weighted_error,
 )
+from frisket.losses.outside import weigh_outside
 from frisket.shapes import PerSample, Weights
-
-ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +105,13 @@ class Prior:
         return (self.strength(t, progress) > 0).float().view(-1, 1, 1, 1, 1)
 
     def _outside(self, step: Step) -> Weights:
-        outside = self._weigh_outside(step)
-        # Latents handed over clean are no background: there is nothing to hold.
-        return outside if step.predicted is None else outside * step.predicted
-
-    def _weigh_outside(self, step: Step) -> Weights:
         if self.alone:
             if step.uncurved is None:
                 raise ValueError("prior: alone, but the step carries no raw weights")
-            return self.exclusive_mask(step.uncurved, step.t, step.progress)
-        outside = step.outside
-        if outside is None:
-            outside = (1 - step.weights.float()).clamp_min(0)
-        # Rounding of a mask that fills the cell, which dividing by its sum would make large.
-        outside = torch.where(outside.abs() > ROUNDING, outside, 0.0)
+            alone = self.exclusive_mask(step.uncurved, step.t, step.progress)
+            # Latents handed over clean are no background: there is nothing to hold.
+            return alone if step.predicted is None else alone * step.predicted
+        outside = weigh_outside(step)
         if self.threshold < 1:
             covered = step.coverage.float().sum(1, keepdim=True)
             outside = outside * (covered <= self.threshold)

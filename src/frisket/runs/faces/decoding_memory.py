@@ -7,7 +7,7 @@ import torch
 
 from frisket.config.tree import Config
 from frisket.families.base import Family, Source, WeightsNotFound
-from frisket.losses.faces import CONTEXT
+from frisket.losses.decoding import CONTEXT
 from frisket.runs.faces.asking import request_of
 from frisket.training.memory import precision
 from frisket.training.memory.dry_run import META, Rehearsal

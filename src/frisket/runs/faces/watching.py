@@ -12,11 +12,12 @@ from frisket.config.tree import Config
 from frisket.faces.align import align_faces
 from frisket.faces.base import Embedder
 from frisket.families.base import Family, Source
-from frisket.losses.faces import Decode, FaceMark
+from frisket.losses.decoding import Decode
+from frisket.losses.faces import FaceMark
 from frisket.runs.faces.asking import request_of
 from frisket.runs.faces.models import load_embedder
 from frisket.shapes import Clip, FramePicture, Latents
-from frisket.training.faces import FaceWatch
+from frisket.training.decoded.faces import FaceWatch
 from frisket.training.memory.precision import tile
 
 

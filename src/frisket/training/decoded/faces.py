@@ -1,4 +1,4 @@
-"""The faces of a training step, for the terms that need them: x_0, its pixels, the comparison."""
+"""The faces of a training step, for the terms that need them: whose they are, the comparison."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from frisket.data.sample import Batch
-from frisket.losses.faces import Decode, FaceComparison, FaceMark
+from frisket.losses.decoding import Decode
+from frisket.losses.faces import FaceComparison, FaceMark
 from frisket.objectives.base import Objective
-from frisket.objectives.estimates import estimate_clean
-from frisket.shapes import FramePicture, Latents, PerSample
+from frisket.shapes import FramePicture, PerSample
 
 VISIBLE_SHARE = "faces/shown"  # of the samples, those that show a face
 DISTANCE = "faces/distance"  # the mean over the faces that were compared
@@ -30,20 +30,10 @@ class FaceWatch:
     decode: Decode
     compare: Callable[[FramePicture, FaceMark], Tensor]
 
-    def describe(
-        self,
-        objective: Objective,
-        batch: Batch,
-        noisy: Latents,
-        prediction: Latents,
-        t: PerSample,
-    ) -> dict[str, Any]:
+    def describe(self, _objective: Objective, batch: Batch, _t: PerSample) -> dict[str, Any]:
         """What a `Step` says of faces, by its names; every distance is noted as it is measured."""
         distances: list[Tensor] = []
         return {
-            "clean": batch.latents,
-            "estimate": estimate_clean(objective, noisy, prediction, t),
-            "decode": self.decode,
             "faces": FaceComparison(
                 marks=batch.faces or ((),) * len(batch),
                 region=self.region,
