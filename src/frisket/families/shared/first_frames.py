@@ -28,9 +28,9 @@ def lay_first(clip: Clip, references: References) -> Clip:
     picture = references[0].cpu()
     source = (picture.shape[1], picture.shape[2])
     target = (clip.shape[3], clip.shape[4])
-    laid = clip.clone()
-    laid[:, :, :1] = Geometry(source, target, (0,)).pixels(picture)[None].to(clip)
-    return laid
+    whole = clip.clone()
+    whole[:, :, :1] = Geometry(source, target, (0,)).pixels(picture)[None].to(clip)
+    return whole
 
 
 def mark_whole(keep: Plane, size: int, temporal: int) -> Tensor:
@@ -64,10 +64,10 @@ def replace_method(
     stock: Callable[..., Any] = getattr(pipeline, name)
 
     @wraps(stock)
-    def changed(*args: Any, **kwargs: Any) -> Any:
+    def call_and_change(*args: Any, **kwargs: Any) -> Any:
         return change(stock(*args, **kwargs))
 
-    setattr(pipeline, name, changed)
+    setattr(pipeline, name, call_and_change)
     try:
         yield
     finally:

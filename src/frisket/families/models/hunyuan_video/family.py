@@ -22,7 +22,7 @@ from frisket.families import tiny, weights
 from frisket.families.base import Conditioning, Family, Parts, References, Source, Variant
 from frisket.families.defaults import Standard, parts_of
 from frisket.families.experts import first
-from frisket.families.models.hunyuan_video import seen_15
+from frisket.families.models.hunyuan_video import first_frame
 from frisket.families.models.hunyuan_video import version_15 as fifteen
 from frisket.families.models.hunyuan_video.key_map import NAMES, expect_kind
 from frisket.families.models.hunyuan_video.routes import HunyuanRoutes
@@ -34,6 +34,7 @@ from frisket.families.models.hunyuan_video.text import (
     trim_tokens,
 )
 from frisket.families.presets import presets
+from frisket.families.shared.first_frames import lay_first
 from frisket.families.shared.prompt_spans import load_tokenizers
 from frisket.families.shared.streams.planes import HunyuanStreams
 from frisket.grid import LatentGrid
@@ -232,18 +233,18 @@ class HunyuanVideo(Standard):
         references: References = (),
         keep: Plane | None = None,
     ) -> Conditioning:
-        """Nothing for text to video; of image to video see `seen_15.image_conditioning`."""
+        """Nothing for text to video; of image to video see `first_frame.image_conditioning`."""
         if vision is None:
             return {}
-        clip, shown = seen_15.lay_first(clip, references), bool(references)
-        latents = self.encode(vae, seen_15.cut_visible(clip, keep))
-        return seen_15.image_conditioning(vision, latents, clip, keep, shown=shown)
+        clip, shown = lay_first(clip, references), bool(references)
+        latents = self.encode(vae, first_frame.cut_visible(clip, keep))
+        return first_frame.image_conditioning(vision, latents, clip, keep, shown=shown)
 
     def hold_condition(
         self, pipeline: Any, conditioning: Conditioning
     ) -> AbstractContextManager[None]:
-        """For the image-to-video models of 1.5; see `seen_15.hold_condition`."""
-        return seen_15.hold_condition(pipeline, conditioning)
+        """For the image-to-video models of 1.5; see `first_frame.hold_condition`."""
+        return first_frame.hold_condition(pipeline, conditioning)
 
     def predict(
         self, denoiser: nn.Module, noisy: Latents, t: PerSample, conditioning: Conditioning

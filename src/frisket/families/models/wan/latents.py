@@ -104,8 +104,8 @@ def image_conditioning(
     mask = mask_channels(visible).to(latents)
     conditioning = {"condition": torch.cat([mask, latents], dim=1)}
     if vision.names:
-        seen_frames = (clip if references else shown)[:, :, 0]
-        conditioning["vision"] = torch.cat([_embed_frame(vision, frame) for frame in seen_frames])
+        first_frames = (clip if references else shown)[:, :, 0]
+        conditioning["vision"] = torch.cat([_embed_frame(vision, frame) for frame in first_frames])
     return conditioning
 
 

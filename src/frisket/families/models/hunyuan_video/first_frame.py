@@ -14,14 +14,11 @@ from frisket.families.defaults import TextBundle
 from frisket.families.models.hunyuan_video.version_15 import GRID
 from frisket.families.shared.first_frames import (
     KEPT,
-    lay_first,
     mark_whole,
     replace_method,
     require_condition,
 )
 from frisket.shapes import Clip, Plane
-
-__all__ = ["cut_visible", "hold_condition", "image_conditioning", "lay_first"]
 
 
 def image_conditioning(

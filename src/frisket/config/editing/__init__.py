@@ -1,0 +1,1 @@
+"""What `frisket edit` is asked for."""

@@ -1,0 +1,1 @@
+"""`frisket edit`: one video edited by its mask."""
