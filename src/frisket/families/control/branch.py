@@ -32,7 +32,7 @@ class NeedsPlaces(Protocol):
 class _Kept(NamedTuple):
     """The residuals of a call that the guidance's other pass may share."""
 
-    sample: Tensor
+    sample: Any
     timestep: Tensor
     residuals: Residuals
 
@@ -141,12 +141,12 @@ class ControlBranch:
                 residuals = mask_residuals(residuals, self.place[of], self.side)
         return residuals
 
-    def _keep(self, call: Mapping[str, Any], sample: Tensor, residuals: Residuals) -> None:
+    def _keep(self, call: Mapping[str, Any], sample: Any, residuals: Residuals) -> None:
         shares = getattr(self.support, "shares_guidance", False)
         if shares and not torch.is_grad_enabled():
             self._kept = _Kept(sample, torch.as_tensor(call["timestep"]), residuals)
 
-    def _find_kept(self, call: Mapping[str, Any], sample: Tensor) -> Residuals | None:
+    def _find_kept(self, call: Mapping[str, Any], sample: Any) -> Residuals | None:
         """Those of the pass before, where this one is of the very same tensor at the same level.
 
         As the public pipelines with a negative prompt in a pass of its own do: the prompt's

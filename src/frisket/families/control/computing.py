@@ -43,6 +43,16 @@ def check_rows(control: Tensor, expected: Sequence[int], reason: str) -> None:
         )
 
 
+def check_tokens(cells: tuple[int, int, int], tokens: int) -> None:
+    """ValueError where a control has another number of tokens than the call."""
+    count = cells[0] * cells[1] * cells[2]
+    if count != tokens:
+        raise ValueError(
+            f"control of {cells} tokens (frames, rows, columns), where the call has {tokens}: the"
+            " control must have the clip's size"
+        )
+
+
 def join_lists(call: Mapping[str, Any], residuals: Residuals) -> dict[str, Any]:
     """A call's arguments with lists of residuals on top of those it has, by the arguments' names.
 

@@ -1,5 +1,6 @@
 """The public ControlNet pipeline over parts that a family's own pipeline is made of."""
 
+import copy
 import inspect
 from typing import Any
 
@@ -16,6 +17,13 @@ def build_pipeline(kind: Any, family: str, parts: Parts, **more: Any) -> Any:
     taken = inspect.signature(kind.__init__).parameters
     arguments = {name: value for name, value in settings.items() if name in taken}
     return kind(**{**arguments, **more})
+
+
+def share_net(net: nn.Module) -> nn.Module:
+    """A net with the same weights and tables of its own, for pipelines that put modules on it."""
+    shared = copy.copy(net)
+    shared._modules, shared._parameters = dict(net._modules), dict(net._parameters)
+    return shared
 
 
 def read_picture(control: Clip) -> Tensor:

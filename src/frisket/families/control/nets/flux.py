@@ -14,6 +14,7 @@ from frisket.families.base import FAMILIES, Parts
 from frisket.families.control.base import ControlNotUsable, ControlSupport, Residuals
 from frisket.families.control.computing import (
     check_rows,
+    check_tokens,
     compare_configs,
     join_lists,
     list_residuals,
@@ -129,12 +130,7 @@ class FluxControl:
         dtype = inner.x_embedder.weight.dtype
         step = 16 if reads_pixels(net) else 2
         cells = (1, control.shape[3] // step, control.shape[4] // step)
-        count = cells[1] * cells[2]
-        if count != tokens.shape[1]:
-            raise ValueError(
-                f"control of {cells[1]} x {cells[2]} tokens, where the call has"
-                f" {tokens.shape[1]}: the control picture must have the clip's size"
-            )
+        check_tokens(cells, tokens.shape[1])
         check_rows(control, (len(tokens), *control.shape[2:]), "one control a row")
         condition = control.to(tokens.device, dtype)
         guidance = call["guidance"] if inner.config.guidance_embeds else None

@@ -1,0 +1,1 @@
+"""VACE's context blocks beside a plain Wan transformer."""
