@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from frisket.families.control.base import Cells, Residual, Residuals
+from frisket.families.control.base import ResidualCells, Residual, Residuals
 from frisket.shapes import Weights
 
 Side = Literal["inside", "outside"]
@@ -26,7 +26,7 @@ def mask_residuals(residuals: Residuals, mask: Weights, side: Side = "inside") -
         raise ValueError(f"a mask of residuals is b 1 f h w, got {tuple(mask.shape)}")
     plane = mask[:, 0].detach().double().clamp(0, 1)
     plane = 1 - plane if side == "outside" else plane
-    grids: dict[Cells, Tensor] = {}
+    grids: dict[ResidualCells, Tensor] = {}
 
     def edit(residual: Residual) -> Tensor:
         if residual.cells not in grids:
@@ -36,7 +36,9 @@ def mask_residuals(residuals: Residuals, mask: Weights, side: Side = "inside") -
     return residuals.change(edit)
 
 
-def resample_area(plane: Float[Tensor, "b f h w"], cells: Cells) -> Float[Tensor, "b F H W"]:
+def resample_area(
+    plane: Float[Tensor, "b f h w"], cells: ResidualCells
+) -> Float[Tensor, "b F H W"]:
     """The mean over each cell's area on another grid, float32, in [0, 1].
 
     Exact where the grids do not divide each other: a cell that lies across an edge takes the share
