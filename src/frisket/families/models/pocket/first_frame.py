@@ -14,7 +14,7 @@ from frisket.families.base import Conditioning
 from frisket.families.models.pocket.unet import TEMPORAL
 from frisket.families.shared.first_frames import KEPT, replace_method, require_condition
 from frisket.families.shared.pocket.vae import PocketVae
-from frisket.shapes import Clip, Plane
+from frisket.shapes import Clip
 
 SPATIAL = 2  # pixels a cell has on a side
 
@@ -39,7 +39,7 @@ def show_clip(clip: Clip, visible: Visible) -> Conditioning:
     return {"condition": torch.cat([mask.to(latents), latents], dim=1)}
 
 
-def mark_visible(clip: Clip, keep: Plane | None) -> Visible:
+def mark_visible(clip: Clip, keep: Tensor | None) -> Visible:
     """Which pixels are shown: the whole first frame, and those of `keep` (F H W).
 
     Of a still (F = 1) only those of `keep`: its first frame would be all there is to learn.
