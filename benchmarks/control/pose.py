@@ -96,12 +96,12 @@ def sample_scenes(
     assert parts.denoiser is not None
     run = partial(generate.sample, FAMILY, parts, embeddings, specs, batch=len(specs))
     if net is None:
-        sampled = run()
+        sampled = list(run())
     else:
         branch = connect_control(FAMILY, parts.denoiser, net)
         control = CONTROL.read(net, parts.vae, stack_silhouettes(scenes))
         with branch.show(control):
-            sampled = run()
+            sampled = list(run())
         branch.remove()
     return np.stack([np.asarray(picture.frames[0]) for picture in sampled])
 
