@@ -26,13 +26,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from frisket.families.models.pocket.family import (
-    CHANNELS,
-    FAMILY,
-    PocketVae,
-    build_denoiser,
-    embed,
-)
+from frisket.families.models.pocket.family import FAMILY
+from frisket.families.models.pocket.unet import CHANNELS
+from frisket.families.models.pocket.weights import build_denoiser
+from frisket.families.shared.pocket.text import embed
+from frisket.families.shared.pocket.vae import PocketVae
 from frisket.pocket.world import MOTIONS, draw, frames_of, is_held_out, random_scene
 
 RATE, COOL, EMA_EVERY = 1e-3, 0.2, 10
@@ -95,7 +93,7 @@ def build(variant: str, start: Path | None, *, compiled: bool):
 def main() -> None:  # noqa: PLR0915  a script reads best in one piece
     """Train one variant."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("variant", choices=tuple(FAMILY.variants))
+    parser.add_argument("variant", choices=("image", "video", "dit"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=32)

@@ -1,6 +1,10 @@
-"""ControlNets of the pocket family: a copy of its UNet's first half, for pictures and for clips."""
+"""ControlNets of the pocket family: a copy of its UNet's first half, for pictures and for clips.
+
+Diffusers' own module, but its control comes through the VAE, which folds it and loses nothing.
+"""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,21 +13,32 @@ from diffusers import ControlNetModel, FlowMatchEulerDiscreteScheduler
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from frisket.families.base import Parts, WeightsNotFound
+from frisket.families.base import Parts
 from frisket.families.control.base import ControlNotUsable, ControlSupport, Residual, Residuals
-from frisket.families.models.pocket import FAMILY
-from frisket.families.models.pocket.control import (
+from frisket.families.control.computing import (
+    check_count,
+    check_rows,
     compare_configs,
-    compute_residuals,
-    read_controlnet,
-    start_controlnet,
+    drop_self,
+    scale_rows,
 )
+from frisket.families.control.loading import expect, load_net
+from frisket.families.control.starting import build_tiny, check_source, find_device
+from frisket.families.models.pocket import FAMILY
 from frisket.families.models.pocket.pipeline import PocketPipeline
-from frisket.families.models.pocket.unet import CLIP_CHANNELS
-from frisket.shapes import Clip, Latents
+from frisket.families.models.pocket.unet import CHANNELS, MADE_CHANNELS, lay_planes
+from frisket.shapes import Clip
 
 DOWN, MIDDLE = "down_block_additional_residuals", "mid_block_additional_residual"
-SPREAD = 0.05  # of a tiny net's random projections
+EMBEDDING = (32,)  # features between a control clip and the net: the VAE halved it already
+SAME = (
+    "in_channels",
+    "block_out_channels",
+    "down_block_types",
+    "layers_per_block",
+    "cross_attention_dim",
+    "attention_head_dim",
+)
 
 
 class PocketControl:
@@ -33,58 +48,56 @@ class PocketControl:
 
     def refuse(self, variant: str) -> str:
         """The transformer has no skip connections that a net could add to."""
-        if variant != "dit":
+        if variant in CHANNELS:
             return ""
-        return "pocket dit takes no ControlNet: it is a transformer; take variant image or video"
+        takers = " or ".join(CHANNELS)
+        return f"pocket {variant} takes no ControlNet: it is a transformer; take variant {takers}"
 
     def load(
         self, source: str | Path, variant: str, *, dtype: torch.dtype, device: str
     ) -> nn.Module:
-        """A folder that `save_pretrained` wrote; none is packaged with frisket."""
+        """A ControlNetModel that a run of Frisket wrote; none is packaged for the family."""
         if reason := self.refuse(variant):
             raise ControlNotUsable(reason)
-        folder = Path(source).expanduser()
-        file = folder / "config.json"
-        if not file.is_file():
-            raise WeightsNotFound(
-                f"{source} holds no ControlNet: {file} is missing. Give the folder that a run with"
-                ' model.train = "controlnet" wrote; none is packaged for the pocket family.'
-            )
-        try:
-            config: Any = ControlNetModel.load_config(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise ControlNotUsable(f"{file} cannot be read: {error}") from error
-        kind = config.get("_class_name")
-        if kind != ControlNetModel.__name__:
-            raise ControlNotUsable(f"{folder} holds a {kind} and no ControlNetModel")
-        if reason := _tell_apart(config, variant):
-            raise ControlNotUsable(f"{folder} {reason}")
-        try:
-            return read_controlnet(folder, dtype=dtype, device=device)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ControlNotUsable(f"{folder} cannot be loaded: {error}") from error
+        net = load_net(ControlNetModel, source, variant, dtype=dtype, device=device)
+        expected = {
+            "in_channels": CHANNELS[variant],
+            "conditioning_channels": MADE_CHANNELS[variant],
+        }
+        expect(net, source, expected, f"It is no ControlNet of pocket {variant}.")
+        return net
 
     def start(self, denoiser: nn.Module, *, layers: int | None = None) -> nn.Module:
-        """The whole first half and the middle, as the authors copy of a UNet.
+        """The whole first half and the middle, as the authors copy of a UNet, float32.
 
-        ControlNotUsable for a number of layers, and for the transformer.
+        ValueError for `layers`; ControlNotUsable for the transformer.
         """
         if layers is not None:
-            raise ControlNotUsable(
-                "a ControlNet of a UNet copies its whole first half: leave the layers out"
+            raise ValueError(
+                "control.layers: a ControlNet of a UNet copies its whole first half; leave it out"
             )
         _expect_unet(denoiser)
-        return start_controlnet(denoiser)
+        check_source(denoiser)
+        unet: Any = denoiser
+        net: nn.Module = ControlNetModel.from_unet(
+            unet,
+            conditioning_embedding_out_channels=EMBEDDING,
+            conditioning_channels=unet.config.out_channels,
+        ).to(find_device(unet))
+        return net
 
     def compare(self, net: nn.Module, denoiser: nn.Module) -> str:
         """By the sizes in both configurations."""
         _expect_unet(denoiser)
-        return compare_configs(net, denoiser)
+        names = {name: name for name in SAME} | {"conditioning_channels": "out_channels"}
+        return compare_configs(net, denoiser, names)
 
-    def read(self, net: nn.Module, vae: nn.Module | None, control: Clip) -> Latents:
-        """Folded as a clip is, in [-1, 1]."""
+    def read(
+        self, net: nn.Module, vae: nn.Module | None, control: Float[Tensor, "1 3 F H W"]
+    ) -> Float[Tensor, "1 c _ _ _"]:
+        """Folded as a clip is, in [-1, 1]; ValueError without the VAE."""
         if vae is None:
-            raise ValueError("the pocket family's VAE is needed to read a control clip: load it")
+            raise ValueError("the pocket family's VAE reads control clips, and it is not loaded")
         latents: Tensor = vae.encode(control * 2 - 1)  # type: ignore[operator]
         return latents
 
@@ -96,26 +109,44 @@ class PocketControl:
         control: Float[Tensor, "r c f h w"],
         scale: Float[Tensor, " r"],
     ) -> Residuals:
-        """Seven residuals for the skip connections, one for the middle."""
-        down, middle = compute_residuals(net, denoiser, call, control, scale)
-        skips = tuple(_place_residual(residual) for residual in down)
-        return Residuals({DOWN: skips, MIDDLE: (_place_residual(middle),)})
+        """Seven residuals for the skip connections and one for the middle.
+
+        ValueError for a clip beside the model of pictures, and where rows or cells differ.
+        """
+        sample: Tensor = call["sample"]
+        weight = next(net.parameters())
+        planes = lay_planes(control, denoiser)
+        check_rows(
+            planes[:, :, None],
+            (len(sample), 1, *sample.shape[2:]),
+            "a pocket ControlNet reads one picture, or one clip, of the sample's own size a row",
+        )
+        down, middle = net(
+            sample.to(weight.dtype),
+            call["timestep"],
+            call["encoder_hidden_states"].to(weight.dtype),
+            controlnet_cond=planes.to(weight),
+            return_dict=False,
+        )
+        build = partial(_build_residual, scale=scale, like=sample)
+        return Residuals({DOWN: tuple(map(build, down)), MIDDLE: (build(middle),)})
 
     def join(self, call: Mapping[str, Any], residuals: Residuals) -> dict[str, Any]:
         """By the names of UNet2DConditionModel's arguments."""
-        arguments = {name: value for name, value in call.items() if name != "self"}
+        output = drop_self(call)
         down = tuple(residual.value for residual in residuals.places[DOWN])
-        middle = residuals.places[MIDDLE][0].value
-        before, middle_before = arguments.get(DOWN), arguments.get(MIDDLE)
+        (middle,) = (residual.value for residual in residuals.places[MIDDLE])
+        before, middle_before = call.get(DOWN), call.get(MIDDLE)
         if (before is None) != (middle_before is None):
             raise ValueError(
                 f"the denoiser was called with one of {DOWN} and {MIDDLE}: residuals of a"
                 " ControlNet are both"
             )
         if before is not None:
-            down = tuple(old + more for old, more in zip(before, down, strict=True))
+            check_count(DOWN, len(before), len(down))
+            down = tuple(old + new for old, new in zip(before, down, strict=True))
             middle = middle_before + middle
-        return {**arguments, DOWN: down, MIDDLE: middle}
+        return {**output, DOWN: down, MIDDLE: middle}
 
     def pipeline(self, parts: Parts, net: nn.Module) -> Any:
         """The family's pipeline with the net beside the denoiser."""
@@ -127,19 +158,13 @@ class PocketControl:
         return {"control": control, "controlnet_conditioning_scale": scale}
 
     def tiny(self, denoiser: nn.Module) -> nn.Module:
-        """One just begun whose zero projections are small random numbers, seeded."""
-        net = self.start(denoiser)
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for weight in net.parameters():
-                if not weight.any():
-                    noise = SPREAD * torch.randn(weight.shape, generator=generator)
-                    weight.copy_(noise.to(weight))
-        return net.requires_grad_(False).eval()
+        """`start` with random zero convolutions."""
+        return build_tiny(partial(self.start, denoiser))
 
 
-def _place_residual(value: Tensor) -> Residual:
-    return Residual(value, (1, value.shape[2], value.shape[3]))
+def _build_residual(value: Tensor, scale: Tensor, like: Tensor) -> Residual:
+    height, width = value.shape[-2:]
+    return Residual(scale_rows(value, scale, like), (1, height, width))
 
 
 def _expect_unet(denoiser: nn.Module) -> None:
@@ -147,21 +172,8 @@ def _expect_unet(denoiser: nn.Module) -> None:
     if "block_out_channels" not in model.config:
         raise ControlNotUsable(
             f"a pocket ControlNet copies a UNet, and the denoiser is a {type(denoiser).__name__}:"
-            " take variant image or video"
+            f" take variant {' or '.join(CHANNELS)}"
         )
-
-
-def _tell_apart(config: Mapping[str, Any], variant: str) -> str:
-    """Why a net's configuration is not for a variant; empty where it is."""
-    card = FAMILY.variants[variant]
-    expected = CLIP_CHANNELS if card.video else card.grid.channels
-    channels = config.get("conditioning_channels")
-    if channels == expected:
-        return ""
-    return (
-        f"was made for another variant than {variant}: it reads control latents of {channels}"
-        f" channels, and {variant} has {expected}"
-    )
 
 
 CONTROL: ControlSupport = PocketControl()

@@ -9,7 +9,7 @@ everything a job does runs on a laptop offline.
 """
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from diffusers import (
     UNet2DConditionModel,
     WanTransformer3DModel,
 )
-from safetensors.torch import load_file
+from PIL import Image
 from torch import nn
 
 from frisket.attention.base import AttentionLayer
@@ -31,21 +31,20 @@ from frisket.families.base import (
     References,
     Source,
     Variant,
-    WeightsNotFound,
 )
 from frisket.families.defaults import Standard
 from frisket.families.key_map import Names
+from frisket.families.models.pocket import first_frame
+from frisket.families.models.pocket.first_frame import FirstFrameVision, mark_visible, show_clip
 from frisket.families.models.pocket.pipeline import PocketPipeline, predict_latents
 from frisket.families.models.pocket.routes import PocketRoutes
 from frisket.families.models.pocket.streams import PocketStreams
-from frisket.families.models.pocket.transformer import (
-    build_transformer,
-    draw_transformer,
-    is_transformer,
-)
-from frisket.families.models.pocket.unet import CHANNELS, build_net, draw_net, is_for_clips
+from frisket.families.models.pocket.transformer import draw_transformer, is_transformer
+from frisket.families.models.pocket.unet import draw_net, is_for_clips
+from frisket.families.models.pocket.weights import build_denoiser, load_saved, read_packaged
 from frisket.families.presets import presets
 from frisket.families.shared.attention.cross import list_unet_layers, list_wan_layers
+from frisket.families.shared.first_frames import lay_first
 from frisket.families.shared.pocket.suggestions import SUGGESTIONS
 from frisket.families.shared.pocket.text import PocketText, embed, find_spans
 from frisket.families.shared.pocket.vae import PocketVae
@@ -53,15 +52,10 @@ from frisket.grid import LatentGrid
 from frisket.objectives.base import Objective
 from frisket.objectives.kinds import LevelWeighting
 from frisket.objectives.timesteps import TimestepSampler
-from frisket.shapes import Clip, Latents, PerSample
+from frisket.shapes import Clip, Latents, PerSample, Plane
 
 TRANSFORMER_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2")
 LEAST = 0.1  # smallest t the clip model trains at: its velocity is an error divided by t
-
-
-def build_denoiser(variant: str) -> Any:
-    """A fresh denoiser of the shape that ships as `variant`."""
-    return build_transformer() if variant == "dit" else build_net(CHANNELS[variant])
 
 
 class Pocket(Standard):
@@ -107,6 +101,18 @@ class Pocket(Standard):
             steps=20,
             guidance=3.0,
         ),
+        "video-i2v": Variant(
+            repo="packaged with frisket",
+            quantises=False,
+            grid=LatentGrid(channels=48, spatial=2, temporal=4, patch=4),
+            frames=5,
+            height=32,
+            width=32,
+            fps=8.0,
+            steps=20,
+            guidance=3.0,
+            sees="first_frame",
+        ),
         "dit": Variant(
             repo="packaged with frisket",
             quantises=False,
@@ -128,7 +134,7 @@ class Pocket(Standard):
         min_snr: float = 0.0,
     ) -> Objective:
         """Rectified flow at the density the base was trained with."""
-        low = LEAST if variant == "video" else 0.0
+        low = LEAST if self.variants[variant].video else 0.0
         sampler = timesteps or TimestepSampler(shift=self.variants[variant].shift, low=low)
         return super().objective(variant, sampler, weighting=weighting, min_snr=min_snr)
 
@@ -146,34 +152,41 @@ class Pocket(Standard):
 
     def load_denoiser(self, source: Source) -> nn.Module:
         """The packaged denoiser, or one saved by `save` under `source.path`/denoiser."""
-        if not source.path:
-            packaged = Path(str(files("frisket") / "pocket" / f"{source.variant}.safetensors"))
-            if not packaged.is_file():
-                raise WeightsNotFound(f"{packaged} is missing: install frisket again")
+        if source.path:
+            net = load_saved(source)
+        else:
             net = build_denoiser(source.variant)
-            state = load_file(packaged)
-            net.load_state_dict({name: value.float() for name, value in state.items()})
+            net.load_state_dict(read_packaged(source.variant))
             net = net.to(source.device)
             net = net if source.dtype == torch.float32 else net.to(source.dtype)
-        else:
-            folder = Path(source.path).expanduser() / "denoiser"
-            if not (folder / "config.json").is_file():
-                raise WeightsNotFound(
-                    f"{source.path} holds no pocket model: {folder / 'config.json'} is missing."
-                    " Point model.source at a folder written by Frisket, or leave it empty for"
-                    " the packaged base."
-                )
-            kind = WanTransformer3DModel if source.variant == "dit" else UNet2DConditionModel
-            config = kind.load_config(folder)
-            if config["_class_name"] != kind.__name__:
-                raise ValueError(
-                    f"{folder} holds a {config['_class_name']}, and pocket {source.variant} is a"
-                    f" {kind.__name__}: check model.variant"
-                )
-            net = kind.from_pretrained(
-                folder, torch_dtype=source.dtype, use_safetensors=True, local_files_only=True
-            ).to(source.device)
         return net.requires_grad_(False).eval()
+
+    def load_vision(self, source: Source) -> nn.Module | None:
+        """For the image-to-video model a module without weights, which says that it is that one."""
+        seeing = self.variants[source.variant].sees == "first_frame"
+        return FirstFrameVision() if seeing else None
+
+    def image_conditioning(
+        self,
+        vae: nn.Module,
+        vision: nn.Module | None,
+        clip: Clip,
+        references: References = (),
+        keep: Plane | None = None,
+    ) -> Conditioning:
+        """For the image-to-video model `condition` of `first_frame.show_clip`, else nothing.
+
+        A reference is the first frame in place of the clip's own.
+        """
+        if vision is None:
+            return {}
+        return show_clip(lay_first(clip, references), mark_visible(clip, keep))
+
+    def hold_condition(
+        self, pipeline: Any, conditioning: Conditioning
+    ) -> AbstractContextManager[None]:
+        """Noise stays the pipeline's own; the condition is the one given."""
+        return first_frame.hold_condition(pipeline, conditioning)
 
     def encode(self, vae: nn.Module, clip: Clip) -> Latents:
         """Folded; already of unit scale."""
@@ -204,7 +217,7 @@ class Pocket(Standard):
 
         A still (f = 1) is for the clip model a clip in which nothing moves.
         """
-        return predict_latents(denoiser, noisy, t, conditioning["tokens"])
+        return predict_latents(denoiser, noisy, t, conditioning)
 
     def list_attention_layers(self, denoiser: nn.Module) -> tuple[AttentionLayer, ...]:
         """Cross-attention; the UNet of pictures has frames in the batch, the others none."""
@@ -226,8 +239,16 @@ class Pocket(Standard):
         guidance: float,
         references: References = (),
     ) -> dict[str, Any]:
-        """Embeddings by PocketPipeline's names."""
-        return {
+        """Embeddings by PocketPipeline's names; `image` where a first frame is seen."""
+        seen_frame: dict[str, Any] = {}
+        if self.variants[variant].sees == "first_frame":
+            if len(references) != 1:
+                raise ValueError(
+                    f"pocket {variant} samples from one first frame, {len(references)} pictures"
+                    " given"
+                )
+            seen_frame["image"] = Image.fromarray(references[0][0].cpu().numpy())
+        return seen_frame | {
             "prompt_embeds": positive["tokens"],
             "negative_prompt_embeds": None if negative is None else negative["tokens"],
             "guidance_scale": guidance,
@@ -235,9 +256,10 @@ class Pocket(Standard):
 
     def tiny(self, variant: str) -> Parts:
         """A narrower random denoiser."""
-        net = draw_transformer() if variant == "dit" else draw_net(CHANNELS[variant])
+        net = draw_transformer() if variant == "dit" else draw_net(variant)
         vae = PocketVae(self.variants[variant].grid.temporal)
-        return Parts(variant, vae, PocketText(), net.requires_grad_(False).eval())
+        vision = self.load_vision(Source(variant))
+        return Parts(variant, vae, PocketText(), net.requires_grad_(False).eval(), vision)
 
     def save(self, parts: Parts, folder: Path) -> None:
         """Write the denoiser under `folder`/denoiser (the other parts have no weights)."""

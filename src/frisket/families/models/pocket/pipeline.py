@@ -9,13 +9,16 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
+from frisket.families.models.pocket.first_frame import mark_visible, read_frame, show_clip
 from frisket.families.models.pocket.transformer import is_transformer, predict_velocity
 from frisket.families.models.pocket.unet import (
     NOTHING,
     TEMPORAL,
+    add_condition,
     is_for_clips,
     lay_planes,
     predict_planes,
+    sees_frames,
 )
 from frisket.families.shared.pocket.text import embed
 from frisket.families.shared.pocket.vae import IMAGE_CHANNELS, PocketVae
@@ -47,6 +50,7 @@ class PocketPipeline(DiffusionPipeline):
     def __call__(
         self,
         prompt: str | list[str] | None = None,
+        image: Any = None,
         negative_prompt: str | list[str] = "",
         height: int = 32,
         width: int = 32,
@@ -62,7 +66,8 @@ class PocketPipeline(DiffusionPipeline):
     ) -> PocketOutput:
         """Sample; `output_type` is "pt", or "latent" for `b c f h w`.
 
-        `control` (b 3 F H W or 1 3 F H W in [0, 1]) is for the ControlNet the pipeline has.
+        `image` is the PIL picture that the image-to-video model goes on from; `control` (1 3 F H W
+        in [0, 1]) is for the ControlNet that the pipeline has.
         """
         embeddings = _embed_prompts(prompt, 1) if prompt_embeds is None else prompt_embeds
         count, guided = len(embeddings), guidance_scale != 1.0
@@ -71,14 +76,18 @@ class PocketPipeline(DiffusionPipeline):
             without = _embed_prompts(negative_prompt, count) if without is None else without
             embeddings = torch.cat([without, embeddings])
         embeddings = embeddings.to(self.device)
+        latents, condition = self.prepare_latents(
+            image, count, height, width, num_frames, generator=generator
+        )
+        rows = len(embeddings)
+        conditioning = {"tokens": embeddings}
+        if condition is not None:
+            conditioning["condition"] = condition.repeat(rows // count, 1, 1, 1, 1)
         vae = PocketVae(count_frames(self.denoiser))
-        grid = LatentGrid(channels=IMAGE_CHANNELS * vae.temporal, spatial=2, temporal=vae.temporal)
-        shape = (count, grid.channels, *grid.cells(num_frames, height, width))
-        latents = randn_tensor(shape, generator=generator, device=self.device, dtype=torch.float32)
         structure = None
         if control is not None and self.controlnet is not None:
             structure = vae.encode(control.to(self.device) * 2 - 1)
-            structure = structure.expand(len(embeddings), -1, -1, -1, -1)
+            structure = structure.expand(rows, -1, -1, -1, -1)
         self.scheduler.set_timesteps(num_inference_steps, device=self.device)
         for timestep in self.progress_bar(self.scheduler.timesteps):
             doubled = torch.cat([latents, latents]) if guided else latents
@@ -86,8 +95,8 @@ class PocketPipeline(DiffusionPipeline):
             residuals = NOTHING
             if structure is not None:
                 scale = controlnet_conditioning_scale
-                residuals = self._ask_controlnet(doubled, t, embeddings, structure, scale)
-            velocity = predict_latents(self.denoiser, doubled, t, embeddings, residuals)
+                residuals = self._ask_controlnet(doubled, t, conditioning, structure, scale)
+            velocity = predict_latents(self.denoiser, doubled, t, conditioning, residuals)
             if guided:
                 away, towards = velocity.chunk(2)
                 velocity = away + guidance_scale * (towards - away)
@@ -97,11 +106,40 @@ class PocketPipeline(DiffusionPipeline):
         clip = vae.decode(latents).transpose(1, 2)
         return PocketOutput(frames=(clip / 2 + 0.5).clamp(0, 1))
 
+    def prepare_latents(
+        self,
+        image: Any,
+        batch_size: int,
+        height: int,
+        width: int,
+        num_frames: int,
+        *,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Noise b c f h w, and what the image-to-video model is shown of its first frame."""
+        temporal = count_frames(self.denoiser)
+        grid = LatentGrid(channels=IMAGE_CHANNELS * temporal, spatial=2, temporal=temporal)
+        shape = (batch_size, grid.channels, *grid.cells(num_frames, height, width))
+        noise = randn_tensor(shape, generator=generator, device=self.device, dtype=torch.float32)
+        if not sees_frames(self.denoiser):
+            return noise, None
+        if image is None:
+            raise ValueError("pocket video-i2v goes on from a first frame: give an image")
+        clip = noise.new_zeros(1, 3, num_frames, height, width)
+        clip[:, :, :1] = read_frame(image, height, width).to(clip)
+        condition = show_clip(clip, mark_visible(clip, None))["condition"]
+        return noise, condition.expand(batch_size, -1, -1, -1, -1)
+
     def _ask_controlnet(
-        self, noisy: Latents, t: PerSample, tokens: Tensor, structure: Latents, scale: float
+        self,
+        noisy: Latents,
+        t: PerSample,
+        conditioning: Mapping[str, Tensor],
+        structure: Latents,
+        scale: float,
     ) -> dict[str, Any]:
-        dtype = self.controlnet.dtype
-        planes = lay_planes(noisy, self.denoiser)
+        dtype, tokens = self.controlnet.dtype, conditioning["tokens"]
+        planes = add_condition(lay_planes(noisy, self.denoiser), conditioning, self.denoiser)
         repeats = len(planes) // len(tokens)
         down, middle = self.controlnet(
             planes.to(dtype),
@@ -118,13 +156,13 @@ def predict_latents(
     denoiser: nn.Module,
     noisy: Latents,
     t: PerSample,
-    tokens: Tensor,
+    conditioning: Mapping[str, Tensor],
     residuals: Mapping[str, Any] = NOTHING,
 ) -> Latents:
     """The velocity of either kind of denoiser, float32; residuals are for the UNets alone."""
     if is_transformer(denoiser):
-        return predict_velocity(denoiser, noisy, t, tokens)
-    return predict_planes(denoiser, noisy, t, tokens, residuals)
+        return predict_velocity(denoiser, noisy, t, conditioning["tokens"])
+    return predict_planes(denoiser, noisy, t, conditioning, residuals)
 
 
 def count_frames(denoiser: nn.Module) -> int:

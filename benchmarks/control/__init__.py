@@ -1,0 +1,1 @@
+"""What a ControlNet beside masked training changes, on the pocket world."""

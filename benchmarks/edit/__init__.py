@@ -1,0 +1,1 @@
+"""What LoRA-Edit changes against a plain image-to-video LoRA, on the pocket clip model."""
