@@ -89,5 +89,5 @@ def test_a_new_adapter_branch_of_uniid_makes_zero_tokens():
 
 
 def test_a_width_that_is_no_multiple_of_a_head_is_refused():
-    with pytest.raises(AdapterMismatch, match="64"):
+    with pytest.raises(AdapterMismatch, match="40 channels wide; its heads have 64 each"):
         ResamplerProjection(24, 64, hidden=40)
