@@ -16,9 +16,7 @@ from torch import Tensor, nn
 
 from frisket.families.base import Parts
 from frisket.registry import Shelf
-from frisket.shapes import Clip
-
-Cells = tuple[int, int, int]  # latent frames, rows and columns
+from frisket.shapes import Cells, Clip
 
 
 class ControlNotUsable(ValueError):
