@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from frisket.families.base import Parts
 from frisket.registry import Shelf
-from frisket.shapes import Cells, Clip
+from frisket.shapes import Clip
+
+ResidualCells = tuple[int, int, int]  # latent frames, rows and columns
 
 
 class ControlNotUsable(ValueError):
@@ -32,7 +34,7 @@ class Residual:
     """
 
     value: Tensor
-    cells: Cells
+    cells: ResidualCells
     first: int = 0
 
 
