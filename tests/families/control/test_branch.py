@@ -199,8 +199,8 @@ def test_a_backward_pass_that_looks_again_sees_the_rows_of_its_own_call(name, re
     [
         ("z_image", "turbo"),
         ("wan", "2.1-t2v-1.3b"),
-        ("stable_diffusion", "sd15"),
-        ("sd3", "3.5-medium"),
+        pytest.param("stable_diffusion", "sd15", marks=pytest.mark.slow),
+        pytest.param("sd3", "3.5-medium", marks=pytest.mark.slow),
     ],
 )
 def test_a_net_that_trains_may_look_again_too(name, variant):
@@ -240,7 +240,12 @@ def test_layers_that_a_frozen_net_borrows_still_get_their_gradient_under_autocas
 
 @MIXED
 @pytest.mark.parametrize(
-    ("name", "variant"), [("stable_diffusion", "sdxl"), ("flux", "dev"), ("wan", "2.1-t2v-1.3b")]
+    ("name", "variant"),
+    [
+        ("stable_diffusion", "sdxl"),
+        pytest.param("flux", "dev", marks=pytest.mark.slow),
+        ("wan", "2.1-t2v-1.3b"),
+    ],
 )
 @torch.no_grad()
 def test_a_row_without_control_is_the_base_under_autocast_and_in_half_precision(name, variant):
