@@ -11,7 +11,7 @@ from torch import Tensor
 from frisket.licence import Licence
 from frisket.registry import Shelf, suggest
 
-Picture = UInt8[Tensor, "H W 3"]  # RGB
+ControlPicture = UInt8[Tensor, "H W 3"]  # RGB
 
 
 class KindUnusable(ValueError):
@@ -33,11 +33,14 @@ class DrawRequest:
 
 @runtime_checkable
 class Drawer(Protocol):
-    """A kind that is loaded. `fingerprint` says which weights it has; empty where it has none."""
+    """A kind that is loaded."""
 
-    fingerprint: str
+    @property
+    def fingerprint(self) -> str:
+        """Of its weights and their config; empty without any."""
+        ...
 
-    def draw(self, frames: Iterable[Picture]) -> Iterator[Picture]:
+    def draw(self, frames: Iterable[ControlPicture]) -> Iterator[ControlPicture]:
         """The control picture of each frame of one clip, of its size and in its order.
 
         May look at the whole clip first; it holds no more than that takes.
@@ -86,8 +89,8 @@ def fill_options(name: str, options: Mapping[str, float]) -> dict[str, float]:
     kind = KINDS.load(name)
     for option in options:
         if option not in kind.options:
-            known = suggest(option, list(kind.options)) if kind.options else "; it has none"
-            raise KindUnusable(f"--kind {name} has no option {option!r}{known}")
+            hint = suggest(option, list(kind.options)) if kind.options else "; it has none"
+            raise KindUnusable(f"--kind {name} has no option {option!r}{hint}")
     return {**kind.options, **options}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from frisket.control.base import ControlKind, Drawer, DrawRequest, KindUnusable, Picture
+from frisket.control.base import ControlKind, ControlPicture, Drawer, DrawRequest, KindUnusable
 from frisket.control.loading import compute_fingerprint
 from frisket.control.pose_model import PoseModel, find_joints, fit_crop, load_pose
 from frisket.control.skeletons import draw_skeletons, name_joints
@@ -22,7 +22,7 @@ class PoseDrawer:
     fingerprint: str
 
     @torch.no_grad()
-    def draw(self, frames: Iterable[Picture]) -> Iterator[Picture]:
+    def draw(self, frames: Iterable[ControlPicture]) -> Iterator[ControlPicture]:
         """The skeleton of each frame on black; black alone where no joint is sure enough."""
         for frame in frames:
             height, width = frame.shape[:2]
