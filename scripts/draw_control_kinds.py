@@ -1,7 +1,4 @@
-"""Draws docs/images/control-kinds.png: one photo, and its control pictures that need no weights.
-
-    python scripts/draw_control_kinds.py
-"""
+"""Draws docs/images/control-kinds.png: one photo, and its control pictures without weights."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """The contract of kinds of control pictures: what they need, and how they draw a clip."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -29,6 +29,7 @@ class DrawRequest:
     options: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
     device: str = "cpu"
+    detector: str = ""  # folder of what finds people, for kinds that look at them one by one
 
 
 @runtime_checkable
@@ -59,6 +60,7 @@ class ControlKind:
     options: Mapping[str, float] = field(default_factory=dict)  # names, and their usual values
     files: str = ""  # what the source must be; empty where no weights are needed
     published: str = ""  # where its weights are to be had
+    takes_detector: bool = False  # can draw each of several people
     tiny: Callable[[Path], Path] | None = None  # a small random build of its model, for tests
 
 
@@ -79,9 +81,11 @@ def load_drawer(name: str, request: DrawRequest) -> Drawer:
         )
     if request.source and not kind.files:
         raise KindUnusable(f"--kind {name} needs no weights: leave --source {request.source} out")
-    return kind.load(
-        DrawRequest(fill_options(name, request.options), request.source, request.device)
-    )
+    if request.detector and not kind.takes_detector:
+        raise KindUnusable(
+            f"--kind {name} looks at the whole frame: leave --detector {request.detector} out"
+        )
+    return kind.load(replace(request, options=fill_options(name, request.options)))
 
 
 def fill_options(name: str, options: Mapping[str, float]) -> dict[str, float]:

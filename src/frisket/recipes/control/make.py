@@ -71,7 +71,9 @@ def make_controls(
         if not clip.clip.is_relative_to(request.output)
     ]
     device = _choose_device(request.device)
-    drawer = load_drawer(request.kind, DrawRequest(request.options, request.source, device))
+    drawer = load_drawer(
+        request.kind, DrawRequest(request.options, request.source, device, request.detector)
+    )
     work = _Work(request, kind, drawer.fingerprint)
     tasks = [clip for clip in files if work.decide(clip)]
     if request.dry_run:
