@@ -15,7 +15,7 @@ from frisket.control.base import (
     KindUnusable,
     load_drawer,
 )
-from frisket.control.people import build_tiny_detector, load_people
+from frisket.control.person_boxes import build_tiny_detector, load_people
 from frisket.losses.structure import average_colours, blur_luminance
 from frisket.registry import UnknownPlugin
 

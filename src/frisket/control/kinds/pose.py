@@ -8,7 +8,7 @@ import torch
 
 from frisket.control.base import ControlKind, ControlPicture, Drawer, DrawRequest, KindUnusable
 from frisket.control.loading import compute_fingerprint
-from frisket.control.people import PersonDetector, load_people
+from frisket.control.person_boxes import PersonDetector, load_people
 from frisket.control.pose_model import PersonBox, PoseModel, find_joints, fit_crop, load_pose
 from frisket.control.skeletons import draw_skeletons, name_joints
 from frisket.licence import Licence
