@@ -18,6 +18,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_world(tmp_path_factory.mktemp("world"))
 
 
+def read_scores(output: Path) -> dict[str, dict[str, float]]:
+    """The last validation."""
+    lines = map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
+    scores: dict[str, dict[str, float]] = [line for line in lines if "validation" in line][-1][
+        "validation"
+    ]
+    return scores
+
+
 def read_steps(output: Path) -> list[dict[str, Any]]:
     lines = (output / "metrics.jsonl").read_text().splitlines()
     return [line for line in map(json.loads, lines) if "loss" in line]
@@ -42,10 +51,12 @@ def test_steps_of_it_alone_bring_the_structure_nearer(
         trained,
         losses=ALONE,
         timesteps=LOW,
-        validation=NO_LOOKS,
-        run={"steps": 30, "save_every": 0},
+        validation={"holdout": 2, "every": 20, "t": (0.35, 0.9)},
+        run={"steps": 20, "save_every": 0},
     )
     train(config)
+    scores = read_scores(tmp_path)
+    assert scores["tuned"]["consistency"] < 0.9 * scores["base"]["consistency"]
     steps = read_steps(tmp_path)
     assert mean_error(steps[-6:]) < 0.8 * mean_error(steps[:6])
     assert all(step["structure/shown"] == 1 for step in steps)
