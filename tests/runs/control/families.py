@@ -36,7 +36,11 @@ def write_clips(folder: Path) -> Path:
         write_image(folder / "still-controls" / f"{number}.png", 255 - painted)
         frames = [picture(10 * number + index, 32) for index in range(FRAMES)]
         pixels, masks = (torch.stack(each) for each in zip(*frames, strict=True))
-        for name, clip in (("clips", pixels), ("clip-masks", masks), ("clip-controls", 255 - pixels)):
+        for name, clip in (
+            ("clips", pixels),
+            ("clip-masks", masks),
+            ("clip-controls", 255 - pixels),
+        ):
             write_video(folder / name / f"{number}.mkv", clip, 16, lossless=True)
     return folder
 
