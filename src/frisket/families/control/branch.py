@@ -132,7 +132,7 @@ class ControlBranch:
     ) -> Residuals:
         assert self.control is not None
         assert self.scale is not None
-        with torch.set_grad_enabled(torch.is_grad_enabled() and is_training(net)):
+        with _follow(net):
             residuals = self.support.compute(
                 net, model, call, self.control[list(rows)], self.scale[list(rows)]
             )
@@ -214,6 +214,25 @@ def list_rows(count: int, rows: int) -> list[int]:
             " give one control for all, or one a row"
         )
     return [numbers[index % len(numbers)] for index in range(count)]
+
+
+@contextmanager
+def _follow(net: nn.Module) -> Iterator[None]:
+    """Inside, autograd follows a net that trains and no other.
+
+    Without autograd, autocast keeps none of the weights that it casts: some nets compute with
+    layers of the denoiser, whose own pass must not be handed those.
+    """
+    if is_training(net):
+        yield
+        return
+    keeps = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.set_autocast_cache_enabled(keeps)
 
 
 def _find_sample(call: Mapping[str, Any]) -> Any:

@@ -29,8 +29,9 @@ def scale_rows(value: Tensor, scale: Float[Tensor, " r"], like: Tensor) -> Tenso
     """
     if not _is_autocast(like.device):
         value = value.to(like.dtype)
-    factor = scale.to(value.device, value.dtype).view(-1, *[1] * (value.ndim - 1))
-    return torch.where(factor == 0, torch.zeros_like(value), value * factor)
+    factor = scale.to(value.device, torch.float32).view(-1, *[1] * (value.ndim - 1))
+    scaled = (value * factor).to(value.dtype)  # rounded once, as a plain number would be
+    return torch.where(factor == 0, torch.zeros_like(value), scaled)
 
 
 def _is_autocast(device: torch.device) -> bool:

@@ -8,12 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from frisket.families.control.base import Cells, Residual, Residuals
-from frisket.shapes import Weights
 
 Side = Literal["inside", "outside"]
 
 
-def mask_residuals(residuals: Residuals, mask: Weights, side: Side = "inside") -> Residuals:
+def mask_residuals(residuals: Residuals, mask: Tensor, side: Side = "inside") -> Residuals:
     """Residuals times the share of each cell that lies inside (or outside) a region.
 
     `mask` is b 1 f h w in [0, 1] on any grid, a row for each of the call's or one for all. A cell's

@@ -42,9 +42,10 @@ LAYERS = "controlnet_block_samples"
 SPACING = 5  # layers apart, of the public Fun-Controlnet-Union: 0, 5, ..., 25
 CHANNELS = 16  # of the latents; nets of version 2 have more, which the pipeline fills with zeros
 SAME = ("dim", "n_heads", "n_kv_heads", "all_patch_size", "n_refiner_layers")
+PADDING = ("x_pad_token", "cap_pad_token")
 LENT = (
     *("t_scale", "t_embedder", "all_x_embedder", "cap_embedder", "rope_embedder"),
-    *("noise_refiner", "context_refiner", "x_pad_token", "cap_pad_token"),
+    *("noise_refiner", "context_refiner", *PADDING),
 )
 
 
@@ -146,13 +147,17 @@ class ZImageControl:
                 call["t"],
                 list(call["cap_feats"]),
                 list(condition.unbind(0)),
+                # Inside, as nets of version 2 scale what they add to their own refiner by it too.
+                conditioning_scale=scale.to(like.device, like.dtype).view(-1, 1, 1),
                 patch_size=patch,
                 f_patch_size=call["f_patch_size"],
             )
         cells = (size[0] // call["f_patch_size"], size[1] // patch, size[2] // patch)
         return Residuals(
             {
-                f"{LAYERS}.{index}": (Residual(scale_rows(value, scale, like), cells),)
+                f"{LAYERS}.{index}": (
+                    Residual(scale_rows(value, (scale != 0).float(), like), cells),
+                )
                 for index, value in values.items()
             }
         )
@@ -191,8 +196,16 @@ class ZImageControl:
 
 @contextmanager
 def lend_modules(net: Any, transformer: Any) -> Iterator[None]:
-    """Inside, a net has the transformer's embedders and refiners; after, none of them."""
+    """Inside, a net has the transformer's embedders and refiners; after, none of them.
+
+    Padding tokens are lent in what autocast computes in: upstream writes them into its outputs.
+    """
     ZImageControlNetModel.from_transformer(net, transformer)
+    device = transformer.x_pad_token.device.type
+    if torch.is_autocast_enabled(device):
+        for name in PADDING:
+            token = getattr(transformer, name).detach().to(torch.get_autocast_dtype(device))
+            setattr(net, name, nn.Parameter(token, requires_grad=False))
     try:
         yield
     finally:
