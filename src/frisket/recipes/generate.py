@@ -83,7 +83,6 @@ def generate(
     """Sample every prompt with every seed; write the pictures, one grid and `generate.json`.
 
     `out` is a folder, or what names one when all that could be refused was not.
-
     `lora` are adapter files with their strengths (1 as trained); all of them act together, each
     where its own of `masks` says (`-`, and those without one: everywhere). `fuse` asks for a method
     that finds where each LoRA's words are and lets it act there alone, and writes the masks that it
@@ -101,13 +100,12 @@ def generate(
     what `plan_methods` and `plan_control` raise, ValueError for what the model cannot make.
     """
     check_config(config)
-    lines = _list_lines(prompts, prompt_file, seeds)
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
     size: dict[str, Any] = {"height": height, "width": width, "frames": frames, "steps": steps}
     settings = {**size, "negative": negative, "images": tuple(images), "guidance": guidance}
     variant = family.variants[source.variant]
-    shots = build_specs(variant, lines, seeds, settings)
+    shots = build_specs(variant, _list_lines(prompts, prompt_file, seeds), seeds, settings)
     check(family, source.variant, shots)
     loras = plan_loras(family, source, lora, shots, fuse=fuse, masks=masks)
     plan = plan_methods(config.identity, family, source, shots, fuse=fuse.method, focus=loras.focus)
