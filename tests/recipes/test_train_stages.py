@@ -250,7 +250,7 @@ def test_key_points_and_faces_follow_the_clip(world: Path, tmp_path: Path) -> No
         ("uniid-text", {"image_adapter": {"source": Path("x.bin")}}, "it is no folder"),
         ("uniid-text", {"image_adapter": {"embedder": "tiny"}}, 'set it to "iresnet"'),
         ("uniid-text", {"model": POCKET}, "this model reads text of 64"),
-        ("instantid", {"mix": {"rate": 0.5}}, "a mix moves faces"),
+        ("instantid", {"mix": {"rate": 0.5}}, "a mix has subjects of several clips"),
         ("uniid-adapter", {"image_adapter": {"detector": ""}}, "`image_adapter.detector` is not"),
     ],
 )

@@ -28,7 +28,7 @@ from frisket.shapes import CellPlanes, Cells
 SMALL = 0.02  # coverage below this share makes the mean over the mask jump from sample to sample
 HEAVY = 1.5  # how much harder than others a clip may pull before it is told
 LOOKED_AT = 512  # clips whose coverage is read for the share of weight outside the regions
-SHOWN = 5  # names a row lists before it counts the rest
+NAMES_LISTED = 5  # names a row lists before it counts the rest
 
 
 class NothingTeaches(ValueError):
@@ -216,8 +216,8 @@ def _clips(count: int) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(islice(names, SHOWN)) + more
+    more = f" and {len(names) - NAMES_LISTED} more" if len(names) > NAMES_LISTED else ""
+    return ", ".join(islice(names, NAMES_LISTED)) + more
 
 
 def banner(config: Config, prepared: Prepared) -> RenderableType:
@@ -312,7 +312,7 @@ def _shifts(shift: float | SizeShift, card: Variant, sizes: Collection[Cells]) -
     if not isinstance(shift, SizeShift):
         return [] if shift == 1 else [f"shift {shift:g}"]
     pairs = sorted((shift.at(cells), cells) for cells in sizes)
-    shown = pairs if len(pairs) <= SHOWN else [pairs[0], pairs[-1]]
+    shown = pairs if len(pairs) <= NAMES_LISTED else [pairs[0], pairs[-1]]
     named = [
         f"{value:.2f} at {width * card.grid.spatial} x {height * card.grid.spatial}"
         for value, (_, height, width) in shown

@@ -82,12 +82,6 @@ def _find_face_problems(config: Config) -> Iterator[tuple[Key, str]]:
                 f" it (`frisket methods` lists them; {hint}), and give its file as"
                 f" image_adapter.{name}_source",
             )
-    if config.image_adapter.kind == "instantid" and config.mix.rate:
-        yield (
-            ("mix", "rate"),
-            f"`mix.rate` = {config.mix.rate:g}: a mix moves faces, and InstantID would be shown the"
-            " key points of the clip as it was; set it to 0",
-        )
 
 
 def _find_memory_problems(config: Config) -> Iterator[tuple[Key, str]]:

@@ -95,11 +95,7 @@ def pair_methods(typed: MethodOptions) -> tuple[dict[str, Any], ...]:
         _refuse_without_method(typed)
         return ()
     labels = label_methods(typed.methods)
-    tables: list[dict[str, Any]] = [{"method": name} for name in typed.methods]
-    for name, key in FIELDS.items():
-        for table, value in zip(tables, _spread(typed, name, len(labels)), strict=False):
-            if value != UNSET:
-                table[key] = _read_path(value) if _is_path(key) else value
+    tables = [{"method": name, **fields} for name, fields in _pair_fields(typed)]
     for table, faces in zip(tables, _share_faces(labels, typed.faces), strict=True):
         table["faces"] = tuple(map(_read_path, faces))
     for table, options in zip(tables, _share_options(labels, typed.options), strict=True):
@@ -109,6 +105,16 @@ def pair_methods(typed: MethodOptions) -> tuple[dict[str, Any], ...]:
     for table in tables:
         table["strict"] = typed.strict and ("mask" in table or not has_masks)
     return tuple(tables)
+
+
+def _pair_fields(typed: MethodOptions) -> list[tuple[str, dict[str, Any]]]:
+    """Each method with the values that were typed for it, by the fields of its table."""
+    pairs: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in typed.methods]
+    for name, key in FIELDS.items():
+        for (_, fields), value in zip(pairs, _spread(typed, name, len(pairs)), strict=False):
+            if value != UNSET:
+                fields[key] = _read_path(value) if _is_path(key) else value
+    return pairs
 
 
 def lay_methods(typed: MethodOptions, config: Config, origin: Origin) -> tuple[Config, Origin]:

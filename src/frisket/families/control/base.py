@@ -18,7 +18,7 @@ from frisket.families.base import Parts
 from frisket.registry import Shelf
 from frisket.shapes import Clip
 
-Cells = tuple[int, int, int]  # latent frames, rows and columns
+ResidualCells = tuple[int, int, int]  # latent frames, rows and columns
 
 
 class ControlNotUsable(ValueError):
@@ -34,7 +34,7 @@ class Residual:
     """
 
     value: Tensor
-    cells: Cells
+    cells: ResidualCells
     first: int = 0
 
 
