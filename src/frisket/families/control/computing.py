@@ -103,9 +103,9 @@ def list_residuals(
 
 def compare_configs(net: nn.Module, denoiser: nn.Module, names: Mapping[str, str]) -> str:
     """Why two configurations do not fit: the first of `names` (net's: denoiser's) that differs."""
-    ours, theirs = unwrap_net(net).config, unwrap_net(denoiser).config
+    net_config, base_config = unwrap_net(net).config, unwrap_net(denoiser).config
     for name, other in names.items():
-        value, expected = _read_value(ours, name), _read_value(theirs, other)
+        value, expected = _read_value(net_config, name), _read_value(base_config, other)
         if value != expected:
             return (
                 f"this ControlNet has {name} {value} and the model has {other} {expected}: it was"
