@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from tests.contracts.conftest import Case
+from tests.contracts.conftest import WALKED_BY_ANOTHER, Case
 from torch import Tensor, nn
 
 from frisket.families.base import FAMILIES, Conditioning, Parts, WeightsNotFound
@@ -88,7 +88,9 @@ class ControlCase:
 
 def _list_controls():
     return [
-        (name, variant)
+        pytest.param(
+            (name, variant), marks=[pytest.mark.slow] * ((name, variant) in WALKED_BY_ANOTHER)
+        )
         for name in CONTROLS.names()
         for variant, card in FAMILIES.load(name).variants.items()
         if not card.like and not CONTROLS.load(name).refuse(variant)

@@ -15,6 +15,7 @@ from frisket.control.base import (
     KindUnusable,
     load_drawer,
 )
+from frisket.control.person_boxes import build_tiny_detector, load_people
 from frisket.losses.structure import average_colours, blur_luminance
 from frisket.registry import UnknownPlugin
 
@@ -138,3 +139,44 @@ def test_other_weights_have_another_fingerprint(sources, tmp_path: Path) -> None
     config = tmp_path / "same" / "preprocessor_config.json"
     config.write_text(config.read_text().replace("14", "28"))
     assert load_drawer("depth", DrawRequest(source=str(tmp_path / "same"))).fingerprint != first
+
+
+def test_a_pose_is_drawn_for_each_person_detected(sources, tmp_path: Path) -> None:
+    detector = str(build_tiny_detector(tmp_path / "detector"))
+    clip = make_clip()
+    options = {"sure": 0.0, "person": 0.0}
+    whole = load_drawer("pose", DrawRequest(options, sources["pose"]))
+    people = load_drawer("pose", DrawRequest(options, sources["pose"], detector=detector))
+    pictures = [torch.stack(list(drawer.draw(iter(clip)))) for drawer in (whole, people)]
+    assert pictures[0].shape == pictures[1].shape == clip.shape
+    assert not torch.equal(*pictures)
+    assert whole.fingerprint != people.fingerprint
+    certain = {**options, "person": 0.999}
+    nobody = load_drawer("pose", DrawRequest(certain, sources["pose"], detector=detector))
+    assert not torch.stack(list(nobody.draw(iter(clip)))).any()
+
+
+def test_boxes_of_people_are_those_of_the_stock_processor(tmp_path: Path) -> None:
+    detector = load_people(build_tiny_detector(tmp_path / "detector"), "cpu")
+    frame = make_clip(1)[0]
+    inputs = detector.processor(images=frame.numpy(), return_tensors="pt")
+    answer = detector.model(pixel_values=inputs["pixel_values"])
+    boxes = answer.pred_boxes[0]  # middle, width and height in shares of the frame
+    scores = answer.logits.softmax(-1)[0, :, :-1]
+    own = boxes[scores.argmax(-1) == detector.label] * torch.tensor([56.0, 40.0, 56.0, 40.0])
+    wanted = sorted(
+        ([x - w / 2, y - h / 2, w, h] for x, y, w, h in own.tolist()),
+        key=lambda box: -box[2] * box[3],
+    )
+    for box, other in zip(detector.find(frame, 0.0), wanted, strict=True):
+        assert list(box) == pytest.approx(other, abs=1e-4)
+
+
+def test_a_detector_that_knows_no_people_is_refused(sources, tmp_path: Path) -> None:
+    folder = build_tiny_detector(tmp_path / "cats")
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace("person", "dog"))
+    with pytest.raises(ControlModelNotFound, match="detects dog, cat and no 'person'"):
+        load_drawer("pose", DrawRequest(source=sources["pose"], detector=str(folder)))
+    with pytest.raises(KindUnusable, match="--kind luma looks at the whole frame"):
+        load_drawer("luma", DrawRequest(detector=str(folder)))

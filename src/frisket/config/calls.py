@@ -262,6 +262,9 @@ class ControlMakeRequest(Section):
     """Folder of the control pictures, for `control` of [[data]]."""
     source: Annotated[str, option(metavar="FOLDER")] = ""
     """Folder of the model, of kinds that draw by one."""
+    detector: Annotated[str, option(metavar="FOLDER")] = ""
+    """Folder of a detector of people (YOLOS, RT-DETR, DETR): a pose for each; else one, of the
+    whole frame."""
     options: Annotated[
         dict[str, float], option("--option", metavar="NAME=NUMBER", read=read_numbers)
     ] = Field(default_factory=dict)

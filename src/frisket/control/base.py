@@ -1,7 +1,7 @@
 """The contract of kinds of control pictures: what they need, and how they draw a clip."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from frisket.licence import Licence
 from frisket.registry import Shelf, suggest
 
-Picture = UInt8[Tensor, "H W 3"]  # RGB
+ControlPicture = UInt8[Tensor, "H W 3"]  # RGB
 
 
 class KindUnusable(ValueError):
@@ -29,15 +29,19 @@ class DrawRequest:
     options: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
     device: str = "cpu"
+    detector: str = ""  # folder of what finds people, for kinds that look at them one by one
 
 
 @runtime_checkable
 class Drawer(Protocol):
-    """A kind that is loaded. `fingerprint` says which weights it has; empty where it has none."""
+    """A kind that is loaded."""
 
-    fingerprint: str
+    @property
+    def fingerprint(self) -> str:
+        """Of its weights and their config; empty without any."""
+        ...
 
-    def draw(self, frames: Iterable[Picture]) -> Iterator[Picture]:
+    def draw(self, frames: Iterable[ControlPicture]) -> Iterator[ControlPicture]:
         """The control picture of each frame of one clip, of its size and in its order.
 
         May look at the whole clip first; it holds no more than that takes.
@@ -56,6 +60,7 @@ class ControlKind:
     options: Mapping[str, float] = field(default_factory=dict)  # names, and their usual values
     files: str = ""  # what the source must be; empty where no weights are needed
     published: str = ""  # where its weights are to be had
+    takes_detector: bool = False  # can draw each of several people
     tiny: Callable[[Path], Path] | None = None  # a small random build of its model, for tests
 
 
@@ -76,9 +81,11 @@ def load_drawer(name: str, request: DrawRequest) -> Drawer:
         )
     if request.source and not kind.files:
         raise KindUnusable(f"--kind {name} needs no weights: leave --source {request.source} out")
-    return kind.load(
-        DrawRequest(fill_options(name, request.options), request.source, request.device)
-    )
+    if request.detector and not kind.takes_detector:
+        raise KindUnusable(
+            f"--kind {name} looks at the whole frame: leave --detector {request.detector} out"
+        )
+    return kind.load(replace(request, options=fill_options(name, request.options)))
 
 
 def fill_options(name: str, options: Mapping[str, float]) -> dict[str, float]:
@@ -86,8 +93,8 @@ def fill_options(name: str, options: Mapping[str, float]) -> dict[str, float]:
     kind = KINDS.load(name)
     for option in options:
         if option not in kind.options:
-            known = suggest(option, list(kind.options)) if kind.options else "; it has none"
-            raise KindUnusable(f"--kind {name} has no option {option!r}{known}")
+            hint = suggest(option, list(kind.options)) if kind.options else "; it has none"
+            raise KindUnusable(f"--kind {name} has no option {option!r}{hint}")
     return {**kind.options, **options}
 
 

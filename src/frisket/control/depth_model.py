@@ -54,9 +54,9 @@ def fit_size(size: tuple[int, int], processor: Mapping[str, Any]) -> tuple[int, 
 
     With `keep_aspect_ratio` the axis that changes less sets the scale, as in the stock processor.
     """
-    wanted = processor.get("size") or {"height": 384, "width": 384}
+    target_size = processor.get("size") or {"height": 384, "width": 384}
     step = int(processor.get("ensure_multiple_of") or 1)
-    scales = [wanted["height"] / size[0], wanted["width"] / size[1]]
+    scales = [target_size["height"] / size[0], target_size["width"] / size[1]]
     if processor.get("keep_aspect_ratio"):
         scales = [min(scales[::-1], key=lambda scale: abs(1 - scale))] * 2
     height, width = (

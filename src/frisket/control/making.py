@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from frisket.control.base import Drawer, KindUnusable
-from frisket.media.frames import Media, decode, probe, stream, write_image, writing_video
+from frisket.media.frames import Media, decode, open_video_writer, probe, stream, write_image
 from frisket.media.paths import IMAGES, VIDEOS
 
 UNTOLD = 25.0  # frames a second of a control video whose clip tells no rate
@@ -17,11 +17,11 @@ def name_control(folder: Path, name: str, media: Media) -> Path:
 def list_controls(folder: Path, name: str) -> dict[str, Path]:
     """What is there under a clip's name, by file name: pictures, videos, a folder of frames."""
     paths = [folder / f"{name}{suffix}" for suffix in (*IMAGES, *VIDEOS)]
-    there = {path.name: path for path in paths if path.is_file()}
+    files = {path.name: path for path in paths if path.is_file()}
     frames = folder / name
     if frames.is_dir() and any(path.suffix.lower() in IMAGES for path in frames.iterdir()):
-        there[frames.name] = frames
-    return there
+        files[frames.name] = frames
+    return files
 
 
 def make_control(clip: Path, drawer: Drawer, path: Path) -> None:
@@ -37,7 +37,7 @@ def make_control(clip: Path, drawer: Drawer, path: Path) -> None:
             write_image(path, picture)
         return
     count = 0
-    with writing_video(path, media.fps or UNTOLD) as video:
+    with open_video_writer(path, media.fps or UNTOLD) as video:
         for picture in drawer.draw(stream(clip)):
             video.add(picture)
             count += 1
@@ -45,12 +45,12 @@ def make_control(clip: Path, drawer: Drawer, path: Path) -> None:
             raise RuntimeError(f"{clip}: {count} control frames for {media.frames} of the clip")
 
 
-def remove_others(folder: Path, name: str, kept: Path) -> None:
+def remove_others(folder: Path, name: str, current_path: Path) -> None:
     """Remove what else has a clip's name; KindUnusable for a folder of frames, which stays."""
     for path in list_controls(folder, name).values():
         if path.is_dir():
             raise KindUnusable(
                 f"{path}: is a folder of frames of the same name; remove it, or give another -o"
             )
-        if path != kept:
+        if path != current_path:
             path.unlink()

@@ -17,7 +17,7 @@ JOINTS = 17  # of COCO: nose, eyes, ears, shoulders, elbows, wrists, hips, knees
 ROOM = 1.25  # how much more than its box a person is cut out with
 NUDGE = 0.25  # of a heatmap cell towards the larger neighbour (Xiao et al., arXiv 1804.06208)
 
-Box = tuple[float, float, float, float]  # left, top, width, height in pixels
+PersonBox = tuple[float, float, float, float]  # left, top, width, height in pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Crop:
     height: float
 
 
-def fit_crop(box: Box, size: tuple[int, int]) -> Crop:
+def fit_crop(box: PersonBox, size: tuple[int, int]) -> Crop:
     """A box with room around it, widened or heightened to the aspect of `size` (height, width)."""
     left, top, width, height = box
     aspect = size[1] / size[0]
@@ -44,7 +44,7 @@ class PoseModel:
     model: nn.Module
     processor: Mapping[str, Any]
     size: tuple[int, int]  # height and width it reads
-    several: bool  # has experts for several data sets; COCO is the first
+    has_experts: bool  # has experts for has_experts data sets; COCO is the first
     device: str
 
     def measure(self, frames: Float[Tensor, "b 3 H W"], crop: Crop) -> Float[Tensor, "b 17 h w"]:
@@ -54,7 +54,7 @@ class PoseModel:
         """
         cut = cut_out(frames.to(self.device), crop, self.size)
         options = {}
-        if self.several:
+        if self.has_experts:
             options["dataset_index"] = torch.zeros(len(cut), dtype=torch.long, device=self.device)
         heatmaps: Tensor = self.model(
             pixel_values=normalise(cut, self.processor), **options
@@ -117,5 +117,5 @@ def load_pose(folder: Path, device: str) -> PoseModel:
             " take usyd-community/vitpose-base-simple"
         )
     height, width = config.backbone_config.image_size
-    several = config.backbone_config.num_experts > 1
-    return PoseModel(model, processor, (height, width), several, device)
+    has_experts = config.backbone_config.num_experts > 1
+    return PoseModel(model, processor, (height, width), has_experts, device)

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import frisket
 from frisket.disk.atomic import replacing
 from frisket.disk.hashing import hash_file
 from frisket.disk.untrusted import BadText, parse_json, read_text
@@ -32,7 +31,7 @@ class FileStamp:
     mtime_ns: int
 
     @classmethod
-    def of(cls, path: Path) -> "FileStamp":
+    def read(cls, path: Path) -> "FileStamp":
         """The stamp of a file, or of a folder of frames, as it is now."""
         stat = path.stat()
         if path.is_dir():
@@ -69,11 +68,10 @@ class ControlRecord:
     code_licence: str = ""
     weights_licence: str = ""
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    frisket: str = frisket.__version__
     version: int = VERSION
 
 
-def key_of_control(kind: str, rule: int, options: Mapping[str, float], fingerprint: str) -> str:
+def hash_settings(kind: str, rule: int, options: Mapping[str, float], fingerprint: str) -> str:
     """The hash of everything that shapes a control picture besides its clip."""
     settings = {
         "kind": kind,
@@ -104,8 +102,8 @@ def load_record(path: Path) -> ControlRecord | None:
     if not isinstance(tree, dict) or tree.get("version") != VERSION:
         raise BadControlRecord(f"{path}: no control record of version {VERSION}; {fix}")
     try:
-        stamps = {name: _parse_stamp(tree.pop(name)) for name in ("clip", "control")}
-        record = ControlRecord(**stamps, **tree)
+        clip, control = _parse_stamp(tree.pop("clip")), _parse_stamp(tree.pop("control"))
+        record = ControlRecord(clip, control, **tree)
     except (KeyError, TypeError) as error:
         raise BadControlRecord(f"{path}: a control record lacks {error}; {fix}") from error
     return record
@@ -131,9 +129,9 @@ def find_state(
     """
     if not controls:
         return "fresh"
-    own = None if record is None else record.control
-    if own is None or any(
-        name != own.name or not own.holds(path) for name, path in controls.items()
+    stamp = None if record is None else record.control
+    if stamp is None or any(
+        name != stamp.name or not stamp.holds(path) for name, path in controls.items()
     ):
         return "hand"
     assert record is not None

@@ -7,10 +7,9 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from numpy.typing import NDArray
 from torch import Tensor
 
-from frisket.control.base import Picture
+from frisket.control.base import ControlPicture
 
 # Joints of OpenPose (arXiv 1812.08008): nose, neck, right shoulder, elbow, wrist, the left ones,
 # right hip, knee, ankle, the left ones, right and left eye, right and left ear.
@@ -38,9 +37,9 @@ def name_joints(
 ) -> tuple[Float[Tensor, "18 2"], Float[Tensor, " 18"]]:
     """COCO's joints (x, y) as OpenPose's; the neck is the shoulders' mean, as sure as the less."""
     neck = (points[LEFT_SHOULDER] + points[RIGHT_SHOULDER]) / 2
-    sure = torch.minimum(scores[LEFT_SHOULDER], scores[RIGHT_SHOULDER])
+    confidence = torch.minimum(scores[LEFT_SHOULDER], scores[RIGHT_SHOULDER])
     places = [neck if joint is None else points[joint] for joint in FROM_COCO]
-    confidences = [sure if joint is None else scores[joint] for joint in FROM_COCO]
+    confidences = [confidence if joint is None else scores[joint] for joint in FROM_COCO]
     return torch.stack(places), torch.stack(confidences)
 
 
@@ -48,7 +47,7 @@ def draw_skeletons(
     people: Sequence[tuple[Float[Tensor, "18 2"], Float[Tensor, " 18"]]],
     size: tuple[int, int],
     least: float,
-) -> Picture:
+) -> ControlPicture:
     """People on black at (height, width); joints less sure than `least`, and their limbs, are not.
 
     Limbs are ellipses in 60 % of their colour, joints discs over them, as wide as OpenPose draws
@@ -58,24 +57,24 @@ def draw_skeletons(
     thickness = max(round(THICK * min(size) / SIDE), 1)
     for points, scores in people:
         _draw_limbs(canvas, points, scores >= least, thickness)
-        for (x, y), sure, colour in zip(points.tolist(), scores >= least, COLOURS, strict=True):
-            if sure:
+        for (x, y), is_certain, colour in zip(
+            points.tolist(), scores >= least, COLOURS, strict=True
+        ):
+            if is_certain:
                 cv2.circle(canvas, (int(x), int(y)), thickness, colour, thickness=-1)
     return torch.from_numpy(canvas)
 
 
 def _draw_limbs(
-    canvas: UInt8[np.ndarray, "H W 3"], points: Tensor, sure: Tensor, thickness: int
+    canvas: UInt8[np.ndarray, "H W 3"], points: Tensor, is_certain: Tensor, thickness: int
 ) -> None:
     for (first, second), colour in zip(LIMBS, COLOURS, strict=False):
-        if not (sure[first] and sure[second]):
+        if not (is_certain[first] and is_certain[second]):
             continue
         (x, y), (other_x, other_y) = points[first].tolist(), points[second].tolist()
         length = math.hypot(x - other_x, y - other_y)
         angle = math.degrees(math.atan2(y - other_y, x - other_x))
         centre = (int((x + other_x) / 2), int((y + other_y) / 2))
-        ellipse: NDArray[np.int32] = cv2.ellipse2Poly(
-            centre, (int(length / 2), thickness), int(angle), 0, 360, 1
-        )
+        ellipse = cv2.ellipse2Poly(centre, (int(length / 2), thickness), int(angle), 0, 360, 1)
         dim = tuple(int(part * SHARE) for part in colour)
-        cv2.fillConvexPoly(canvas, ellipse, dim)
+        cv2.fillConvexPoly(canvas, np.asarray(ellipse, np.int32), dim)

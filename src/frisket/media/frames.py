@@ -33,6 +33,7 @@ __all__ = [
     "decode_numbers",
     "decode_stored",
     "extract",
+    "open_video_writer",
     "probe",
     "resample",
     "stream",
@@ -40,7 +41,6 @@ __all__ = [
     "write_image",
     "write_video",
     "writing_labels",
-    "writing_video",
 ]
 
 
@@ -314,7 +314,7 @@ def writing_labels(path: Path, fps: float | int, comment: str = "") -> Iterator[
 
 @dataclass(frozen=True, slots=True)
 class VideoWriter:
-    """Takes the frames of a colour video one by one; see `writing_video`."""
+    """Takes the frames of a colour video one by one; see `open_video_writer`."""
 
     append: Callable[[NDArray[np.uint8]], None]
 
@@ -324,12 +324,12 @@ class VideoWriter:
 
 
 @contextmanager
-def writing_video(path: Path, fps: float | int) -> Iterator[VideoWriter]:
+def open_video_writer(path: Path, fps: float | int) -> Iterator[VideoWriter]:
     """Write RGB frame by frame as FFV1 .mkv, bit exact and atomically.
 
     ValueError for another suffix, and for no frames.
     """
-    with writing.writing_video(path, fps) as append:
+    with writing.open_video_writer(path, fps) as append:
         yield VideoWriter(append)
 
 

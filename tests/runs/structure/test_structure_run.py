@@ -41,7 +41,7 @@ def mean_error(steps: list[dict[str, Any]]) -> float:
     return sum(step["structure/error"] for step in steps) / len(steps)
 
 
-@pytest.mark.parametrize("trained", ["lora", "controlnet"])
+@pytest.mark.parametrize("trained", [pytest.param("lora", marks=pytest.mark.slow), "controlnet"])
 def test_steps_of_it_alone_bring_the_structure_nearer(
     world: Path, tmp_path: Path, trained: str
 ) -> None:
@@ -94,6 +94,7 @@ def test_above_the_gate_nothing_is_decoded_or_noted(
     assert "structure/error" not in step
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_the_run_that_never_stopped(world: Path, tmp_path: Path) -> None:
     tables: dict[str, Any] = {
         "losses": {"consistency": {"target": "control", "where": "outside", "t_max": 0.9}},

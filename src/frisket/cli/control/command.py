@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from frisket.config.calls import ControlMakeRequest
     from frisket.recipes.control.make import ControlResult
 
-NAMED = 12  # clips named at the end
+CLIPS_NAMED = 12  # clips named at the end
 
 
 def make_commands(bar: Bar) -> typer.Typer:
@@ -50,14 +50,18 @@ def _make(bar: Bar) -> Callable[[TypedOptions], None]:
 def _spell_result(request: "ControlMakeRequest", result: "ControlResult") -> list[str]:
     counts = ", ".join(f"{count} {name}" for name, count in result.counts.items() if count)
     lines = [f"{request.output}: {counts or 'nothing to do'}"]
-    lines += [f"  failed: {name}: {message}" for name, message in result.failed[:NAMED]]
-    if len(result.failed) > NAMED:
-        lines.append(f"  and {len(result.failed) - NAMED} more")
-    if result.kept:
-        more = f" and {len(result.kept) - NAMED} more" if len(result.kept) > NAMED else ""
+    lines += [f"  failed: {name}: {message}" for name, message in result.failed[:CLIPS_NAMED]]
+    if len(result.failed) > CLIPS_NAMED:
+        lines.append(f"  and {len(result.failed) - CLIPS_NAMED} more")
+    if result.handwork:
+        more = (
+            f" and {len(result.handwork) - CLIPS_NAMED} more"
+            if len(result.handwork) > CLIPS_NAMED
+            else ""
+        )
         lines.append(
             f"  by hand, left as they are (--overwrite makes them anew):"
-            f" {', '.join(result.kept[:NAMED])}{more}"
+            f" {', '.join(result.handwork[:CLIPS_NAMED])}{more}"
         )
     if result.counts["made"]:
         lines.append(f'In the config: control = "{request.output.as_posix()}" in [[data]].')

@@ -3,7 +3,7 @@
 import cv2
 import torch
 
-from frisket.control.base import ControlKind, Drawer, DrawRequest, KindUnusable, Picture
+from frisket.control.base import ControlKind, ControlPicture, Drawer, DrawRequest, KindUnusable
 from frisket.control.frames import FrameDrawer
 from frisket.licence import Licence
 
@@ -22,7 +22,7 @@ def load(request: DrawRequest) -> Drawer:
             " high=200"
         )
 
-    def paint(frame: Picture) -> Picture:
+    def paint(frame: ControlPicture) -> ControlPicture:
         edges = torch.from_numpy(cv2.Canny(frame.contiguous().numpy(), low, high))
         return edges[..., None].expand(-1, -1, 3).contiguous()
 

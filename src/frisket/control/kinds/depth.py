@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from frisket.control.base import ControlKind, Drawer, DrawRequest, Picture
+from frisket.control.base import ControlKind, ControlPicture, Drawer, DrawRequest
 from frisket.control.depth_model import DepthModel, load_depth, spread_depths
 from frisket.control.frames import make_picture
 from frisket.control.loading import compute_fingerprint
@@ -22,7 +22,7 @@ class DepthDrawer:
     fingerprint: str
 
     @torch.no_grad()
-    def draw(self, frames: Iterable[Picture]) -> Iterator[Picture]:
+    def draw(self, frames: Iterable[ControlPicture]) -> Iterator[ControlPicture]:
         """Grey pictures: the clip's nearest is white, its farthest black."""
         size, depths = (0, 0), list[Tensor]()
         for frame in frames:

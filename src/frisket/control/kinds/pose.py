@@ -1,4 +1,4 @@
-"""The pose of a person, drawn as OpenPose does, by a ViTPose model from a local folder."""
+"""The poses of people, drawn as OpenPose does, by a ViTPose model from a local folder."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -6,39 +6,54 @@ from pathlib import Path
 
 import torch
 
-from frisket.control.base import ControlKind, Drawer, DrawRequest, KindUnusable, Picture
+from frisket.control.base import ControlKind, ControlPicture, Drawer, DrawRequest, KindUnusable
 from frisket.control.loading import compute_fingerprint
-from frisket.control.pose_model import PoseModel, find_joints, fit_crop, load_pose
+from frisket.control.person_boxes import PersonDetector, load_people
+from frisket.control.pose_model import PersonBox, PoseModel, find_joints, fit_crop, load_pose
 from frisket.control.skeletons import draw_skeletons, name_joints
 from frisket.licence import Licence
 
 
 @dataclass(frozen=True, slots=True)
 class PoseDrawer:
-    """Finds one person in the whole of each frame."""
+    """Finds people in each frame; without a detector one, in the whole of it."""
 
     model: PoseModel
     least: float  # confidence from which a joint is drawn
+    detector: PersonDetector | None
+    least_person: float  # confidence from which a person is
     fingerprint: str
 
     @torch.no_grad()
-    def draw(self, frames: Iterable[Picture]) -> Iterator[Picture]:
-        """The skeleton of each frame on black; black alone where no joint is sure enough."""
+    def draw(self, frames: Iterable[ControlPicture]) -> Iterator[ControlPicture]:
+        """The skeletons of each frame on black; black alone where no joint is sure enough."""
         for frame in frames:
             height, width = frame.shape[:2]
-            crop = fit_crop((0.0, 0.0, float(width), float(height)), self.model.size)
-            heatmaps = self.model.measure(frame.permute(2, 0, 1)[None].float() / 255, crop)
-            joints = name_joints(*find_joints(heatmaps[0].float().cpu(), crop))
-            yield draw_skeletons([joints], (height, width), self.least)
+            boxes: list[PersonBox] = [(0.0, 0.0, float(width), float(height))]
+            if self.detector is not None:
+                boxes = self.detector.find(frame, self.least_person)
+            clip = frame.permute(2, 0, 1)[None].float() / 255
+            crops = [fit_crop(box, self.model.size) for box in reversed(boxes)]  # largest on top
+            people = [
+                name_joints(*find_joints(self.model.measure(clip, crop)[0].float().cpu(), crop))
+                for crop in crops
+            ]
+            yield draw_skeletons(people, (height, width), self.least)
 
 
 def load(request: DrawRequest) -> Drawer:
-    """A drawer by the model of a folder; KindUnusable for an impossible `sure`."""
-    least = request.options["sure"]
-    if not 0 <= least < 1:
-        raise KindUnusable(f"pose: sure = {least:g} should be a confidence from 0 up to 1")
+    """A drawer by the model of a folder; KindUnusable for an impossible confidence."""
+    for name, value in request.options.items():
+        if not 0 <= value < 1:
+            raise KindUnusable(f"pose: {name} = {value:g} should be a confidence from 0 up to 1")
     folder = Path(request.source).expanduser()
-    return PoseDrawer(load_pose(folder, request.device), least, compute_fingerprint(folder))
+    fingerprint, detector = compute_fingerprint(folder), None
+    if request.detector:
+        place = Path(request.detector).expanduser()
+        detector = load_people(place, request.device)
+        fingerprint += compute_fingerprint(place)
+    model, options = load_pose(folder, request.device), request.options
+    return PoseDrawer(model, options["sure"], detector, options["person"], fingerprint)
 
 
 def build_tiny(folder: Path) -> Path:
@@ -65,7 +80,7 @@ def build_tiny(folder: Path) -> Path:
 
 
 KIND = ControlKind(
-    summary="the skeleton of one person in OpenPose's colours, by ViTPose (sure)",
+    summary="skeletons in OpenPose's colours, by ViTPose: of one person, or of all detected",
     licence=Licence(
         code="Apache-2.0 (transformers)",
         weights="of the model you give",
@@ -73,7 +88,8 @@ KIND = ControlKind(
         " whose pictures have terms of their own.",
     ),
     load=load,
-    options={"sure": 0.3},
+    options={"sure": 0.3, "person": 0.5},
+    takes_detector=True,
     files="a folder of transformers' VitPose",
     published="usyd-community/vitpose-base-simple on Hugging Face",
     tiny=build_tiny,

@@ -104,7 +104,9 @@ def writing_labels(
 
 
 @contextmanager
-def writing_video(path: Path, fps: float | int) -> Iterator[Callable[[NDArray[np.uint8]], None]]:
+def open_video_writer(
+    path: Path, fps: float | int
+) -> Iterator[Callable[[NDArray[np.uint8]], None]]:
     """A call that appends one H W 3 frame to an FFV1 .mkv; the file appears when all is written.
 
     Bit for bit, as `write` with `lossless`, but for one frame in memory at a time. ValueError on

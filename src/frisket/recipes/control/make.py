@@ -24,7 +24,7 @@ from frisket.control.record import (
     ControlRecord,
     FileStamp,
     find_state,
-    key_of_control,
+    hash_settings,
     load_record,
     save_record,
 )
@@ -47,7 +47,9 @@ class ControlResult:
 
     counts: Counter[str] = field(default_factory=Counter)
     failed: list[tuple[str, str]] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)  # clips whose picture is hand work, left alone
+    handwork: list[str] = field(
+        default_factory=list
+    )  # clips whose picture is hand work, left alone
 
 
 def make_controls(
@@ -69,9 +71,11 @@ def make_controls(
         if not clip.clip.is_relative_to(request.output)
     ]
     device = _choose_device(request.device)
-    drawer = load_drawer(request.kind, DrawRequest(request.options, request.source, device))
+    drawer = load_drawer(
+        request.kind, DrawRequest(request.options, request.source, device, request.detector)
+    )
     work = _Work(request, kind, drawer.fingerprint)
-    tasks = [clip for clip in files if work.wants(clip)]
+    tasks = [clip for clip in files if work.decide(clip)]
     if request.dry_run:
         work.result.counts["to make"] = len(tasks)
         return work.result
@@ -111,9 +115,9 @@ class _Work:
     @property
     def key(self) -> str:
         options = fill_options(self.request.kind, self.request.options)
-        return key_of_control(self.request.kind, self.kind.rule, options, self.fingerprint)
+        return hash_settings(self.request.kind, self.kind.rule, options, self.fingerprint)
 
-    def wants(self, clip: ClipFiles) -> bool:
+    def decide(self, clip: ClipFiles) -> bool:
         """Whether its control is to be made; counts those that are not."""
         controls = list_controls(self.request.output, clip.name)
         try:
@@ -128,15 +132,15 @@ class _Work:
             self.result.counts["done already"] += 1
         if state == "hand" and not self.request.overwrite:
             self.result.counts["by hand"] += 1
-            self.result.kept.append(clip.name)
+            self.result.handwork.append(clip.name)
         return state in ("fresh", "stale") or (state == "hand" and self.request.overwrite)
 
     def note(self, clip: ClipFiles, path: Path) -> None:
         """Write down how a control was made."""
         licence = self.kind.licence
         record = ControlRecord(
-            FileStamp.of(clip.clip),
-            FileStamp.of(path),
+            FileStamp.read(clip.clip),
+            FileStamp.read(path),
             self.request.kind,
             self.key,
             fill_options(self.request.kind, self.request.options),

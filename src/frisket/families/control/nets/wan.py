@@ -25,7 +25,7 @@ from frisket.families.control.starting import (
     count_layers,
     find_device,
 )
-from frisket.families.control.stock import build_pipeline, center, check_vae
+from frisket.families.control.stock import build_pipeline, check_vae, normalise_pixels
 from frisket.families.control.vace.files import assemble, load_vace
 from frisket.families.control.vace.net import MASK, start_net
 from frisket.families.control.vace.places import KEY, make_places
@@ -33,7 +33,7 @@ from frisket.families.experts import Experts, experts_of
 from frisket.shapes import Clip
 
 PREFIX = "blocks"
-SAME = ("num_attention_heads", "attention_head_dim", "ffn_dim", "patch_size")
+MATCHED_SETTINGS = ("num_attention_heads", "attention_head_dim", "ffn_dim", "patch_size")
 
 
 class WanControl:
@@ -83,14 +83,17 @@ class WanControl:
 
     def compare(self, net: nn.Module, denoiser: nn.Module) -> str:
         """By heads and widths, and whether all its layers are there."""
-        reason = compare_configs(net, denoiser, {name: name for name in SAME})
+        reason = compare_configs(net, denoiser, {name: name for name in MATCHED_SETTINGS})
         if reason:
             return reason
-        last, there = max(unwrap_net(net).config.vace_layers), len(unwrap_net(denoiser).blocks)
-        if last >= there:
+        last, block_count = (
+            max(unwrap_net(net).config.vace_layers),
+            len(unwrap_net(denoiser).blocks),
+        )
+        if last >= block_count:
             return (
-                f"this VACE adds to block {last} and the model has {there}: it was made for another"
-                " model. Check control.source and model.variant"
+                f"this VACE adds to block {last} and the model has {block_count}: it was made for"
+                " another model. Check control.source and model.variant"
             )
         return ""
 
@@ -103,7 +106,7 @@ class WanControl:
         That of `video` without a mask: nothing is inactive (grey, 0 in [-1, 1]), all reactive.
         """
         encode = FAMILIES.load("wan").encode
-        reactive = encode(check_vae(vae, "VACE"), center(control))
+        reactive = encode(check_vae(vae, "VACE"), normalise_pixels(control))
         inactive = encode(check_vae(vae, "VACE"), torch.zeros_like(control))
         mask = torch.ones_like(reactive[:, :1]).expand(-1, MASK, -1, -1, -1)
         return torch.cat([inactive, reactive, mask], 1)
@@ -172,8 +175,8 @@ class WanControl:
         if isinstance(denoiser, Experts):
             high, low = (denoiser.experts[name] for name in ("high", "low"))
             models = {"transformer": high, "transformer_2": low}
-        whole = {name: model and assemble(model, net) for name, model in models.items()}
-        return build_pipeline(WanVACEPipeline, "wan", parts, **whole)
+        transformers = {name: model and assemble(model, net) for name, model in models.items()}
+        return build_pipeline(WanVACEPipeline, "wan", parts, **transformers)
 
     def call(self, control: Clip, scale: float) -> dict[str, Any]:
         """The clip in [0, 1], frames before channels, as the pipeline's video processor reads."""
