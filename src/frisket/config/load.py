@@ -245,16 +245,16 @@ def _resolve_terms(config: Config, origin: Origin) -> dict[str, dict[str, Any]]:
     """The tables of loss terms whose paths change, with these resolved."""
     changed: dict[str, dict[str, Any]] = {}
     for name, options in TERM_PATHS.items():
-        written = getattr(config.losses, name)
-        if not isinstance(written, dict):
+        section = getattr(config.losses, name)
+        if not isinstance(section, dict):
             continue
         table = {
             option: _resolve_source(value, origin, ("losses", name, option))
             if option in options and isinstance(value, str)
             else value
-            for option, value in written.items()
+            for option, value in section.items()
         }
-        if table != written:
+        if table != section:
             changed[name] = table
     return changed
 

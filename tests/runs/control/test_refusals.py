@@ -55,11 +55,11 @@ def test_controls_need_a_reader_and_a_net_needs_controls(world: Path, tmp_path: 
         check(config.model_copy(update={"data": bare}))
     options = config.control
     lone = config.model_copy(update={"control": type(options)()})
-    with pytest.raises(ConfigError, match="are read by nothing: set control.source"):
+    with pytest.raises(ConfigError, match=r"are read by nothing: set control.source"):
         check(lone)
     unread = lone.model_copy(update={"data": bare, "control": type(options)(dropout=0.5)})
     with pytest.raises(
-        ConfigError, match="`control.dropout` is of a ControlNet, and there is none"
+        ConfigError, match=r"`control.dropout` is of a ControlNet, and there is none"
     ):
         check(unread)
 

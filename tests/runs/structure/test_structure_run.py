@@ -18,6 +18,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_world(tmp_path_factory.mktemp("world"))
 
 
+def read_scores(output: Path) -> dict[str, dict[str, float]]:
+    """The last validation."""
+    lines = map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
+    scores: dict[str, dict[str, float]] = [line for line in lines if "validation" in line][-1][
+        "validation"
+    ]
+    return scores
+
+
 def read_steps(output: Path) -> list[dict[str, Any]]:
     lines = (output / "metrics.jsonl").read_text().splitlines()
     return [line for line in map(json.loads, lines) if "loss" in line]
@@ -32,7 +41,7 @@ def mean_error(steps: list[dict[str, Any]]) -> float:
     return sum(step["structure/error"] for step in steps) / len(steps)
 
 
-@pytest.mark.parametrize("trained", ["lora", "controlnet"])
+@pytest.mark.parametrize("trained", [pytest.param("lora", marks=pytest.mark.slow), "controlnet"])
 def test_steps_of_it_alone_bring_the_structure_nearer(
     world: Path, tmp_path: Path, trained: str
 ) -> None:
@@ -42,10 +51,12 @@ def test_steps_of_it_alone_bring_the_structure_nearer(
         trained,
         losses=ALONE,
         timesteps=LOW,
-        validation=NO_LOOKS,
-        run={"steps": 30, "save_every": 0},
+        validation={"holdout": 2, "every": 20, "t": (0.35, 0.9)},
+        run={"steps": 20, "save_every": 0},
     )
     train(config)
+    scores = read_scores(tmp_path)
+    assert scores["tuned"]["consistency"] < 0.9 * scores["base"]["consistency"]
     steps = read_steps(tmp_path)
     assert mean_error(steps[-6:]) < 0.8 * mean_error(steps[:6])
     assert all(step["structure/shown"] == 1 for step in steps)
@@ -83,6 +94,7 @@ def test_above_the_gate_nothing_is_decoded_or_noted(
     assert "structure/error" not in step
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_the_run_that_never_stopped(world: Path, tmp_path: Path) -> None:
     tables: dict[str, Any] = {
         "losses": {"consistency": {"target": "control", "where": "outside", "t_max": 0.9}},

@@ -22,7 +22,7 @@ from frisket.families.blocks import blocks_of, plain_tensors
 from frisket.families.experts import experts_of
 from frisket.families.whole_model import open_weights
 from frisket.losses.base import BASE, CONTROLLED, DECODED, EMA, FACES, Step
-from frisket.runs.control.rehearsal import rehearse_controls
+from frisket.runs.control.memory import rehearse_controls
 from frisket.runs.faces.decoding_memory import measure_decoding
 from frisket.runs.image_adapters.readers import measure_reference
 from frisket.runs.image_adapters.setup import attach_image_adapter, rehearse_rows

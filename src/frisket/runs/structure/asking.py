@@ -64,13 +64,13 @@ def check_structure(config: Config) -> None:
 
 def _list_problems(config: Config, needs: frozenset[str]) -> Iterator[str]:
     if CONTROLLED in needs and not has_frozen_net(config):
-        instead = (
+        reason = (
             "the ControlNet is what is trained, and without it the base is the base"
             if has_control(config)
             else "there is none"
         )
         yield (
-            f"stays with the base beside a frozen ControlNet, and {instead}; take losses.prior, or"
+            f"stays with the base beside a frozen ControlNet, and {reason}; take losses.prior, or"
             " set control.source to a ControlNet's folder"
         )
     if CONTROL in needs and all(data.control is None for data in config.data):

@@ -30,7 +30,7 @@ def measure_comparing(config: Config, size: tuple[int, int, int]) -> float:
     frames = config.run.batch * min(request.frames, size[0])
     with Rehearsal() as live:
         pictures = torch.empty((frames, 3, 1, *size[1:]), device=META, requires_grad=True)
-        shown = pictures.div(2).add(0.5).clamp(0, 1)
-        wanted = torch.empty_like(extract(shown.detach()))
-        live.backward((extract(shown) - wanted).square().mean())
+        colours = pictures.div(2).add(0.5).clamp(0, 1)
+        target_map = torch.empty_like(extract(colours.detach()))
+        live.backward((extract(colours) - target_map).square().mean())
     return (live.peak + weights) / MIB

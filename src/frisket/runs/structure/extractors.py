@@ -12,7 +12,7 @@ from frisket.losses.comparing import StructureRequest
 from frisket.losses.structure import EXTRACTORS
 from frisket.shapes import Clip, Structure
 
-FLAT = 1e-6  # a frame whose nearest is below it is divided by it: no depth, no division by 0
+FLAT = 1e-12  # a frame that has no depth anywhere stays 0
 
 
 def open_extractor(request: StructureRequest, device: str) -> Callable[[Clip], Structure]:
