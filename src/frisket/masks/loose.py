@@ -29,7 +29,7 @@ def draw_boxes(plane: Plane, margin: float = 0.1, smallest: int = SMALLEST) -> P
     if not margin >= 0:
         raise ValueError(f"margin is {margin}; use a share of the box's size, 0 or more")
     boxes = torch.zeros_like(plane, dtype=torch.float32)
-    for frame, drawn in zip(plane, boxes, strict=True):
+    for frame, box_frame in zip(plane, boxes, strict=True):
         inside = (frame >= INSIDE).to(torch.uint8).cpu().numpy()
         _, _, pieces, _ = cv2.connectedComponentsWithStats(inside, connectivity=8)
         for left, top, width, height, _ in np.asarray(pieces)[1:].tolist():
@@ -37,7 +37,7 @@ def draw_boxes(plane: Plane, margin: float = 0.1, smallest: int = SMALLEST) -> P
                 continue
             wider, higher = int(width * margin), int(height * margin)
             begin, start = max(0, top - higher // 2), max(0, left - wider // 2)
-            drawn[begin : begin + height + higher, start : start + width + wider] = 1
+            box_frame[begin : begin + height + higher, start : start + width + wider] = 1
     return boxes
 
 

@@ -14,7 +14,7 @@ from frisket.runs.editing.sampling import build_edit_specs, sample_edit, write_e
 from frisket.runs.editing.stages import (
     EditStage,
     build_stages,
-    fingerprint,
+    compute_key,
     read_state,
     write_material,
     write_state,
@@ -80,25 +80,28 @@ def run_stage(
 
     ConfigError where it is not there and nothing is to be trained.
     """
-    key, steps = fingerprint(stage), stage.config.run.steps
+    key, steps = compute_key(stage), stage.config.run.steps
     state = read_state(stage, key)
-    if state.same and state.done == steps:
+    if state.is_same and state.steps == steps:
         log.info("%s: trained before, %d steps (%s)", stage.name, steps, stage.folder)
         return
     if not train_it:
-        how_far = "not of these inputs" if not state.same else f"at {state.done} of {steps} steps"
+        how_far = (
+            "not of these inputs" if not state.is_same else f"at {state.steps} of {steps} steps"
+        )
         raise ConfigError(
             f"--sample-only: the {stage.name} stage in {stage.folder} is {how_far}; leave"
             " --sample-only out to train it, or give the inputs it was trained with"
         )
     config = stage.config
-    if not state.same:
-        if any(stage.folder.glob("checkpoint*")):
+    if not state.is_same:
+        if any(stage.folder.glob("checkpoints/*")):
             log.info(
                 "%s: begins anew, its clip, mask, pictures or settings are others than before",
                 stage.name,
             )
         config = config.model_copy(update={"run": config.run.model_copy(update={"resume": False})})
+    log.info("%s: %d steps (%s)", stage.name, steps, stage.folder)
     write_state(stage, key, 0)
     train(config, progress=progress)
     write_state(stage, key, steps)

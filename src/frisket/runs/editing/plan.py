@@ -65,8 +65,8 @@ def check_model(config: Config) -> tuple[Family, Source]:
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
     if source.variant not in family.variants:
-        known = ", ".join(family.variants)
-        raise ConfigError(f"{family.name} has no variant {source.variant!r}; there are: {known}")
+        variants = ", ".join(family.variants)
+        raise ConfigError(f"{family.name} has no variant {source.variant!r}; there are: {variants}")
     if family.variants[source.variant].sees != "first_frame":
         raise ConfigError(
             f"edit: {family.name} {source.variant} is shown no frame, so there is nothing to put a"
@@ -80,9 +80,11 @@ def check_model(config: Config) -> tuple[Family, Source]:
 
 def _spell_models(family: Family) -> str:
     """Image-to-video variants as options: of the family, or else of all families."""
-    own = [name for name, card in family.variants.items() if card.sees == "first_frame"]
-    if own:
-        return " or ".join(f"--variant {name}" for name in own)
+    suitable_variants = [
+        name for name, card in family.variants.items() if card.sees == "first_frame"
+    ]
+    if suitable_variants:
+        return " or ".join(f"--variant {name}" for name in suitable_variants)
     return " or ".join(
         f"--family {name} --variant {variant}"
         for name in FAMILIES.names()
@@ -142,10 +144,10 @@ def _choose_frames(extent: EditedClip, clip: Media, grid: LatentGrid) -> int:
         )
     if extent.frames is None:
         return grid.fit_frames(min(clip.frames, LONGEST))
-    below = grid.fit_frames(extent.frames)
-    if extent.frames > clip.frames or extent.frames < least or below != extent.frames:
+    nearest_count = grid.fit_frames(extent.frames)
+    if extent.frames > clip.frames or extent.frames < least or nearest_count != extent.frames:
         most = grid.fit_frames(clip.frames)
-        near = min(max(below, least), most)
+        near = min(max(nearest_count, least), most)
         raise ConfigError(
             f"--frames {extent.frames}: the model takes 1 + n * {grid.temporal} frames and"
             f" {clip.path} has {clip.frames}; the nearest is --frames {near}"
@@ -213,14 +215,14 @@ def _spell_share(plane: Plane) -> str:
 def _read_picture(path: Path, name: str, clip: Media, size: tuple[int, int]) -> Picture:
     """An edited frame at the edit's size; ConfigError for another aspect than the clip's."""
     picture = decode(path, (0,))
-    own = (picture.shape[1], picture.shape[2])
-    if not fits(own, (clip.height, clip.width)):
+    picture_size = (picture.shape[1], picture.shape[2])
+    if not fits(picture_size, (clip.height, clip.width)):
         raise ConfigError(
-            f"{name} {path} is {own[1]} x {own[0]} (width x height), its clip is {clip.width} x"
-            f" {clip.height}: an edited frame has the aspect of the clip. Edit the frame as it is,"
-            " without cropping it"
+            f"{name} {path} is {picture_size[1]} x {picture_size[0]} (width x height), its clip is"
+            f" {clip.width} x {clip.height}: an edited frame has the aspect of the clip. Edit the"
+            " frame as it is, without cropping it"
         )
-    return _cut(Geometry(own, size, (0,)), picture)
+    return _cut(Geometry(picture_size, size, (0,)), picture)
 
 
 def _cut(geometry: Geometry, frames: Frames) -> Frames:
@@ -236,10 +238,10 @@ def _warn_of_change(
     edited: Float[Tensor, "H W"],
 ) -> None:
     """Say where an edited frame is another than the clip outside the region: the two contradict."""
-    kept = edited < 0.5
-    if not kept.any():
+    kept_cells = edited < 0.5
+    if not kept_cells.any():
         return
-    difference = (picture[kept].float() - frame[kept].float()).abs().mean().item()
+    difference = (picture[kept_cells].float() - frame[kept_cells].float()).abs().mean().item()
     if difference > OFF:
         log.warning(
             "%s: outside the edited region it differs from the clip by %.0f of 255 levels in the"
@@ -252,11 +254,11 @@ def _warn_of_change(
 
 def _read_caption(request: VideoEditRequest) -> str:
     caption = request.caption.strip()
-    beside = request.clip.with_suffix(".txt")
-    if not caption and beside.is_file():
-        caption = first_paragraph(read_text(beside))
+    caption_file = request.clip.with_suffix(".txt")
+    if not caption and caption_file.is_file():
+        caption = first_paragraph(read_text(caption_file))
     if not caption:
         raise ConfigError(
-            f"edit: say what the clip shows, --caption TEXT, or write it into {beside}"
+            f"edit: say what the clip shows, --caption TEXT, or write it into {caption_file}"
         )
     return caption

@@ -67,14 +67,14 @@ def build_condition(
     if config.memory.tile_vae:
         tile(vae)
     vision = None if vision is None else vision.to(source.device)
-    whole = Geometry(material.size, material.size, tuple(range(len(material.frames))))
+    geometry = Geometry(material.size, material.size, tuple(range(len(material.frames))))
     frames = torch.cat([material.first, material.frames[1:]])
-    clip = whole.pixels(frames)[None].to(source.device, source.dtype)
+    clip = geometry.pixels(frames)[None].to(source.device, source.dtype)
     conditioning = family.image_conditioning(vae, vision, clip, (), material.keep.to(source.device))
-    kept = {name: value.cpu() for name, value in conditioning.items()}
+    shared = {name: value.cpu() for name, value in conditioning.items()}
     del vae, vision, conditioning
     free(source)
-    return kept
+    return shared
 
 
 def sample_edit(

@@ -16,7 +16,7 @@ import torch
 from frisket.config.data import Data, MaskSource
 from frisket.config.editing.request import REPEATS, VideoEditRequest
 from frisket.config.tree import Config
-from frisket.data.cached.store import key_of
+from frisket.data.cached.store import Cache, key_of
 from frisket.disk.atomic import replacing
 from frisket.disk.hashing import hash_file
 from frisket.disk.untrusted import read_table
@@ -29,7 +29,7 @@ StageName = Literal["motion", "appearance"]
 STAGE = "stage.json"
 FIRST = "first.png"  # the edited first frame, at the size of the edit
 SAVE_EVERY = 25  # steps between checkpoints at most: a stage is short
-TAKEN = ("model", "memory", "optimizer", "lora", "timesteps", "noise", "losses")
+SECTIONS = ("model", "memory", "optimizer", "lora", "timesteps", "noise", "losses")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def build_stages(
 def _configure(
     config: Config, output: Path, name: StageName, steps: int, data: tuple[Data, ...]
 ) -> Config:
-    every = config.run.save_every
+    interval = config.run.save_every
     run = config.run.model_copy(
         update={
             "output": output / name,
@@ -105,11 +105,11 @@ def _configure(
             "steps": steps,
             "epochs": 0,
             "batch": 1,
-            "save_every": min(every, SAVE_EVERY) if every else 0,
+            "save_every": min(interval, SAVE_EVERY) if interval else 0,
             "keep": 1,
         }
     )
-    tables = {section: getattr(config, section) for section in TAKEN}
+    tables = {section: getattr(config, section) for section in SECTIONS}
     return Config(data=data, regions={REGION: 1.0}, run=run, **tables)
 
 
@@ -150,9 +150,9 @@ def _describe_size(request: VideoEditRequest, material: EditMaterial) -> dict[st
     }
 
 
-def fingerprint(stage: EditStage) -> str:
+def compute_key(stage: EditStage) -> str:
     """What a stage is made of, but for its steps: settings, base weights, start, data."""
-    record: dict[str, Any] = dict(read_identity(stage.config, stage.config.run.cache))
+    record: dict[str, Any] = dict(read_identity(stage.config, Cache(stage.config.run.cache).folder))
     record["optimizer.lr"] = stage.config.optimizer.lr
     record["sets"] = [
         {
@@ -175,19 +175,19 @@ def fingerprint(stage: EditStage) -> str:
 class StageState:
     """How far a stage was brought before, and whether by what it is made of now."""
 
-    same: bool
-    done: int  # steps, where it came to its end
+    is_same: bool
+    steps: int  # steps, where it came to its end
 
 
 def read_state(stage: EditStage, key: str) -> StageState:
     """What an earlier call left of a stage; nothing where it left none, or its LoRA is gone."""
     file = stage.folder / STAGE
     if not file.is_file():
-        return StageState(same=False, done=0)
+        return StageState(is_same=False, steps=0)
     record = read_table(file)
-    there = all(path.is_file() for path in files_of(stage.lora))
-    done = record.get("steps", 0)
-    return StageState(record.get("key") == key, done if there and isinstance(done, int) else 0)
+    has_lora = all(path.is_file() for path in files_of(stage.lora))
+    steps = record.get("steps", 0)
+    return StageState(record.get("key") == key, steps if has_lora and isinstance(steps, int) else 0)
 
 
 def write_state(stage: EditStage, key: str, steps: int) -> None:

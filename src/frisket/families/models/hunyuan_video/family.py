@@ -233,12 +233,13 @@ class HunyuanVideo(Standard):
         references: References = (),
         keep: Plane | None = None,
     ) -> Conditioning:
-        """Nothing for text to video; of image to video see `first_frame.image_conditioning`."""
+        """Nothing for text to video; of image to video see `first_frame.show_clip`."""
         if vision is None:
             return {}
-        clip, shown = lay_first(clip, references), bool(references)
+        clip = lay_first(clip, references)
         latents = self.encode(vae, first_frame.cut_visible(clip, keep))
-        return first_frame.image_conditioning(vision, latents, clip, keep, shown=shown)
+        is_reference = bool(references)
+        return first_frame.show_clip(vision, latents, clip, keep, is_reference=is_reference)
 
     def hold_condition(
         self, pipeline: Any, conditioning: Conditioning
