@@ -85,7 +85,9 @@ def test_other_models_neither_need_nor_take_a_condition() -> None:
     with pytest.raises(ValueError, match="reads 200 channels and was given 96"):
         FAMILY.predict(seeing.denoiser, noisy, t, {"tokens": tokens})
     with pytest.raises(ValueError, match="2 pictures"):
-        FAMILY.call(VARIANT, {"tokens": tokens}, None, guidance=1.0, references=[draw_clip()[1][:1]] * 2)
+        FAMILY.call(
+            VARIANT, {"tokens": tokens}, None, guidance=1.0, references=[draw_clip()[1][:1]] * 2
+        )
 
 
 def test_a_folder_of_another_variant_is_refused(tmp_path) -> None:

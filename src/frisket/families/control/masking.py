@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from frisket.families.control.base import ResidualCells, Residual, Residuals
+from frisket.families.control.base import Residual, ResidualCells, Residuals
 from frisket.shapes import Weights
 
 Side = Literal["inside", "outside"]
