@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 
 import pytest
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from tests.contracts.conftest import Case
+from tests.contracts.conftest import WALKED_BY_ANOTHER, Case
 from torch import Tensor, nn
 
 from frisket.families.base import FAMILIES, Conditioning, Parts, WeightsNotFound
@@ -88,7 +89,9 @@ class ControlCase:
 
 def _list_controls():
     return [
-        (name, variant)
+        pytest.param(
+            (name, variant), marks=[pytest.mark.slow] * ((name, variant) in WALKED_BY_ANOTHER)
+        )
         for name in CONTROLS.names()
         for variant, card in FAMILIES.load(name).variants.items()
         if not card.like and not CONTROLS.load(name).refuse(variant)
@@ -104,6 +107,12 @@ def control(request) -> ControlCase:
     case = replace(case, conditioning=family.embed(parts.text, TEXTS))
     support = CONTROLS.load(name)
     return ControlCase(case, support, support.tiny(_get_first(parts.denoiser)))
+
+
+@cache
+def _build_denoiser(name: str) -> nn.Module:
+    family = FAMILIES.load(name)
+    return _get_first(family.tiny(family.default).denoiser)
 
 
 def _get_first(denoiser):
@@ -297,9 +306,7 @@ def test_a_net_of_another_model_does_not_fit(control):
     for name in CONTROLS.names():
         if name == control.case.family.name:
             continue
-        variant = FAMILIES.load(name).default
-        other = _get_first(FAMILIES.load(name).tiny(variant).denoiser)
-        assert control.support.compare(control.net, other)
+        assert control.support.compare(control.net, _build_denoiser(name))
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from frisket.attention.base import get_samples
 from frisket.families.base import Family
 from frisket.families.control.base import CONTROLS, ControlNotUsable, ControlSupport, Residuals
 from frisket.families.control.computing import is_training, unwrap_net
-from frisket.families.control.masking import Side, mask_residuals
+from frisket.families.control.masking import MaskSide, mask_residuals
 from frisket.families.experts import Experts
 from frisket.families.streams import bind_call
 
@@ -29,7 +29,7 @@ class NeedsPlaces(Protocol):
         ...
 
 
-class _Kept(NamedTuple):
+class _SharedPass(NamedTuple):
     """The residuals of a call that the guidance's other pass may share."""
 
     sample: Any
@@ -52,8 +52,8 @@ class ControlBranch:
     control: Tensor | None = None
     scale: Tensor | None = None
     place: Tensor | None = None
-    side: Side = "inside"
-    _kept: _Kept | None = field(default=None, init=False)
+    side: MaskSide = "inside"
+    _shared: _SharedPass | None = field(default=None, init=False)
     _handles: list[RemovableHandle] = field(default_factory=list, init=False)
 
     def set_rows(
@@ -61,13 +61,13 @@ class ControlBranch:
         control: Float[Tensor, "b c _ _ _"] | None,
         scale: float | Float[Tensor, " _"] = 1.0,
         place: Float[Tensor, "_ 1 f h w"] | None = None,
-        side: Side = "inside",
+        side: MaskSide = "inside",
     ) -> None:
         """From now on, calls of the denoiser have these rows; None turns the net off.
 
         ValueError where there is not one scale, or one mask, for each row (or one for all).
         """
-        self._kept = None
+        self._shared = None
         self.control, self.place, self.side = control, place, side
         self.scale = None
         if control is None:
@@ -87,7 +87,7 @@ class ControlBranch:
         control: Float[Tensor, "b c _ _ _"] | None,
         scale: float | Float[Tensor, " _"] = 1.0,
         place: Float[Tensor, "_ 1 f h w"] | None = None,
-        side: Side = "inside",
+        side: MaskSide = "inside",
     ) -> Iterator[None]:
         """Inside, calls of the denoiser have these rows; after, those that there were."""
         before = (self.control, self.scale, self.place, self.side)
@@ -95,7 +95,7 @@ class ControlBranch:
         try:
             yield
         finally:
-            self._kept = None
+            self._shared = None
             self.control, self.scale, self.place, self.side = before
 
     def remove(self) -> None:
@@ -119,10 +119,10 @@ class ControlBranch:
         scale = self.scale[rows]
         if not bool(scale.any()):
             return None
-        residuals = self._find_kept(call, sample)
+        residuals = self._find_shared(call, sample)
         if residuals is None:
             residuals = self._compute(self.nets[expert], model, call, rows)
-            self._keep(call, sample, residuals)
+            self._share(call, sample, residuals)
         joined = self.support.join(call, residuals)
         joined.pop("self", None)
         return (), joined
@@ -132,7 +132,7 @@ class ControlBranch:
     ) -> Residuals:
         assert self.control is not None
         assert self.scale is not None
-        with torch.set_grad_enabled(torch.is_grad_enabled() and is_training(net)):
+        with _follow(net):
             residuals = self.support.compute(
                 net, model, call, self.control[list(rows)], self.scale[list(rows)]
             )
@@ -141,22 +141,22 @@ class ControlBranch:
                 residuals = mask_residuals(residuals, self.place[of], self.side)
         return residuals
 
-    def _keep(self, call: Mapping[str, Any], sample: Any, residuals: Residuals) -> None:
+    def _share(self, call: Mapping[str, Any], sample: Any, residuals: Residuals) -> None:
         shares = getattr(self.support, "shares_guidance", False)
         if shares and not torch.is_grad_enabled():
-            self._kept = _Kept(sample, torch.as_tensor(call["timestep"]), residuals)
+            self._shared = _SharedPass(sample, torch.as_tensor(call["timestep"]), residuals)
 
-    def _find_kept(self, call: Mapping[str, Any], sample: Any) -> Residuals | None:
+    def _find_shared(self, call: Mapping[str, Any], sample: Any) -> Residuals | None:
         """Those of the pass before, where this one is of the very same tensor at the same level.
 
         As the public pipelines with a negative prompt in a pass of its own do: the prompt's
         residuals serve both.
         """
-        kept = self._kept
-        if kept is None or kept.sample is not sample or torch.is_grad_enabled():
+        shared = self._shared
+        if shared is None or shared.sample is not sample or torch.is_grad_enabled():
             return None
-        same = torch.equal(kept.timestep, torch.as_tensor(call["timestep"]))
-        return kept.residuals if same else None
+        is_same_level = torch.equal(shared.timestep, torch.as_tensor(call["timestep"]))
+        return shared.residuals if is_same_level else None
 
 
 def connect_control(
@@ -214,6 +214,25 @@ def list_rows(count: int, rows: int) -> list[int]:
             " give one control for all, or one a row"
         )
     return [numbers[index % len(numbers)] for index in range(count)]
+
+
+@contextmanager
+def _follow(net: nn.Module) -> Iterator[None]:
+    """Inside, autograd follows a net that trains and no other.
+
+    Without autograd, autocast keeps none of the weights that it casts: some nets compute with
+    layers of the denoiser, whose own pass must not be handed those.
+    """
+    if is_training(net):
+        yield
+        return
+    keeps = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.set_autocast_cache_enabled(keeps)
 
 
 def _find_sample(call: Mapping[str, Any]) -> Any:

@@ -29,8 +29,9 @@ def scale_rows(value: Tensor, scale: Float[Tensor, " r"], like: Tensor) -> Tenso
     """
     if not torch.is_autocast_enabled(like.device.type):
         value = value.to(like.dtype)
-    factor = scale.to(value.device, value.dtype).view(-1, *[1] * (value.ndim - 1))
-    return torch.where(factor == 0, torch.zeros_like(value), value * factor)
+    factor = scale.to(value.device, torch.float32).view(-1, *[1] * (value.ndim - 1))
+    scaled = (value * factor).to(value.dtype)  # rounded once, as a plain number would be
+    return torch.where(factor == 0, torch.zeros_like(value), scaled)
 
 
 def check_rows(control: Tensor, expected: Sequence[int], reason: str) -> None:
@@ -96,9 +97,9 @@ def list_residuals(
 
 def compare_configs(net: nn.Module, denoiser: nn.Module, names: Mapping[str, str]) -> str:
     """Why two configurations do not fit: the first of `names` (net's: denoiser's) that differs."""
-    ours, theirs = unwrap_net(net).config, unwrap_net(denoiser).config
+    net_config, base_config = unwrap_net(net).config, unwrap_net(denoiser).config
     for name, other in names.items():
-        value, expected = _read_value(ours, name), _read_value(theirs, other)
+        value, expected = _read_value(net_config, name), _read_value(base_config, other)
         if value != expected:
             return (
                 f"this ControlNet has {name} {value} and the model has {other} {expected}: it was"

@@ -53,8 +53,8 @@ def find_folder(source: str | Path, variant: str, *, weights_too: bool = True) -
             " its .safetensors weights, as diffusers' save_pretrained writes it"
         )
     if not path.is_dir():
-        plain = Source(variant, str(source))
-        weights.local(plain)  # WeightsNotFound unless it may be a hub id
+        hub_source = Source(variant, str(source))
+        weights.local(hub_source)  # WeightsNotFound unless it may be a hub id
         return None
     if not (path / "config.json").is_file():
         inner = sorted(entry.parent.name for entry in path.glob("*/config.json"))
@@ -85,10 +85,10 @@ def read_config(folder: Path) -> Mapping[str, Any]:
         raise ControlNotUsable(f"{folder}/config.json cannot be read: {error}") from error
 
 
-def expect(net: nn.Module, source: str | Path, wanted: Mapping[str, Any], reason: str) -> None:
+def expect(net: nn.Module, source: str | Path, settings: Mapping[str, Any], reason: str) -> None:
     """ControlNotUsable, ending with `reason`, where a net's configuration says something else."""
     config: Any = net.config
-    for name, value in wanted.items():
+    for name, value in settings.items():
         if config.get(name) != value:
             raise ControlNotUsable(
                 f"{source} is not usable: its {name} is {config.get(name)}, not {value}. {reason}"
@@ -119,13 +119,13 @@ def _read(kind: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
                 f"{folder} {word} {len(names)} tensors of a {kind.__name__}, the first is"
                 f" {sorted(names)[0]}: it is another model's, or not whole"
             )
-    return net  # type: ignore[no-any-return]
+    return net
 
 
 def _fetch(kind: Any, hub: str, dtype: torch.dtype) -> nn.Module:
     try:
         with ignore_deprecations():
-            return kind.from_pretrained(hub, torch_dtype=dtype, use_safetensors=True)  # type: ignore[no-any-return]
+            return kind.from_pretrained(hub, torch_dtype=dtype, use_safetensors=True)
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
         raise WeightsNotFound(

@@ -1,4 +1,4 @@
-"""Residuals confined to a region, or kept out of it, at the cells that each of them has."""
+"""Residuals confined to a region, or shared out of it, at the cells that each of them has."""
 
 import math
 from typing import Literal
@@ -7,26 +7,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from frisket.families.control.base import Residual, ResidualCells, Residuals
-from frisket.shapes import Weights
+from frisket.families.control.base import Residual, Residuals
+from frisket.shapes import Cells
 
-Side = Literal["inside", "outside"]
+MaskSide = Literal["inside", "outside"]
 
 
-def mask_residuals(residuals: Residuals, mask: Weights, side: Side = "inside") -> Residuals:
+def mask_residuals(residuals: Residuals, mask: Tensor, side: MaskSide = "inside") -> Residuals:
     """Residuals times the share of each cell that lies inside (or outside) a region.
 
     `mask` is b 1 f h w in [0, 1] on any grid, a row for each of the call's or one for all. A cell's
     factor is the mean of the mask over its area, and exactly 0 where that is 0; an all-ones mask
     changes no bit. Rows of a transformer's sequence that are no cell of the picture (a prompt's
-    tokens, padding) have the mean over the whole grid (ours: no paper masks those). ValueError for
-    a mask of other dimensions, and where a residual has fewer rows than it says.
+    tokens, padding) have the mean over the whole grid (ours: no paper masks those).
+    ValueError for a mask of other dimensions, and where a residual has fewer rows than it says.
     """
     if mask.ndim != 5 or mask.shape[1] != 1:
         raise ValueError(f"a mask of residuals is b 1 f h w, got {tuple(mask.shape)}")
     plane = mask[:, 0].detach().double().clamp(0, 1)
     plane = 1 - plane if side == "outside" else plane
-    grids: dict[ResidualCells, Tensor] = {}
+    grids: dict[Cells, Tensor] = {}
 
     def edit(residual: Residual) -> Tensor:
         if residual.cells not in grids:
@@ -36,9 +36,7 @@ def mask_residuals(residuals: Residuals, mask: Weights, side: Side = "inside") -
     return residuals.change(edit)
 
 
-def resample_area(
-    plane: Float[Tensor, "b f h w"], cells: ResidualCells
-) -> Float[Tensor, "b F H W"]:
+def resample_area(plane: Float[Tensor, "b f h w"], cells: Cells) -> Float[Tensor, "b F H W"]:
     """The mean over each cell's area on another grid, float32, in [0, 1].
 
     Exact where the grids do not divide each other: a cell that lies across an edge takes the share
@@ -60,10 +58,10 @@ def _share_cells(size: int, count: int) -> Float[Tensor, "size count"]:
     In whole numbers of 1 / (size * count) until the last division, so that an all-ones plane stays
     one.
     """
-    ours = torch.arange(size) * count
-    theirs = torch.arange(count) * size
-    low = torch.maximum(ours[:, None], theirs[None])
-    high = torch.minimum(ours[:, None] + count, theirs[None] + size)
+    starts = torch.arange(size) * count
+    borders = torch.arange(count) * size
+    low = torch.maximum(starts[:, None], borders[None])
+    high = torch.minimum(starts[:, None] + count, borders[None] + size)
     return (high - low).clamp_min(0).double() / size
 
 

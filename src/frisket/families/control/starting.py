@@ -32,9 +32,9 @@ def check_source(denoiser: nn.Module) -> None:
 
 def build_net(kind: Any, config: Mapping[str, Any], device: torch.device) -> Any:
     """A net of the class `kind`, float32, of those settings that it takes."""
-    taken = set(kind._get_init_keys(kind)) - {"self", "kwargs"}
+    setting_names = set(kind._get_init_keys(kind)) - {"self", "kwargs"}
     with ignore_deprecations():
-        net = kind(**{name: value for name, value in config.items() if name in taken})
+        net = kind(**{name: value for name, value in config.items() if name in setting_names})
     return net.to(device)
 
 
@@ -53,13 +53,13 @@ def copy_weights(net: nn.Module, denoiser: nn.Module, names: Iterable[str]) -> N
             target.load_state_dict(source.state_dict())
 
 
-def count_layers(layers: int | None, default: int, there: int) -> int:
+def count_layers(layers: int | None, default: int, block_count: int) -> int:
     """How many blocks are copied; ValueError for none, or more than the denoiser has."""
     if layers is None:
-        return min(default, there)
-    if not 1 <= layers <= there:
+        return min(default, block_count)
+    if not 1 <= layers <= block_count:
         raise ValueError(
-            f"control.layers = {layers}: a ControlNet of this model has 1 to {there} blocks"
+            f"control.layers = {layers}: a ControlNet of this model has 1 to {block_count} blocks"
         )
     return layers
 

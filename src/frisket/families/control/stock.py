@@ -12,10 +12,10 @@ from frisket.shapes import Clip
 
 def build_pipeline(kind: Any, family: str, parts: Parts, **more: Any) -> Any:
     """A pipeline of the class `kind` with the parts, scheduler and settings of the family's own."""
-    own = FAMILIES.load(family).pipeline(parts)
-    settings = {**dict(own.config), **own.components}
-    taken = inspect.signature(kind.__init__).parameters
-    arguments = {name: value for name, value in settings.items() if name in taken}
+    base_pipeline = FAMILIES.load(family).pipeline(parts)
+    settings = {**dict(base_pipeline.config), **base_pipeline.components}
+    names = inspect.signature(kind.__init__).parameters
+    arguments = {name: value for name, value in settings.items() if name in names}
     return kind(**{**arguments, **more})
 
 
@@ -35,7 +35,7 @@ def read_picture(control: Clip) -> Tensor:
     return control[:, :, 0]
 
 
-def center(control: Tensor) -> Tensor:
+def normalise_pixels(control: Tensor) -> Tensor:
     """Values in [0, 1] to [-1, 1], as the pipelines' image processors hand them to a VAE."""
     return control * 2 - 1
 

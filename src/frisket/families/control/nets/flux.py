@@ -29,13 +29,13 @@ from frisket.families.control.starting import (
     count_layers,
     find_device,
 )
-from frisket.families.control.stock import build_pipeline, center, check_vae, read_picture
+from frisket.families.control.stock import build_pipeline, check_vae, normalise_pixels, read_picture
 from frisket.families.shared.flux_tokens import fold, to_tokens
 from frisket.shapes import Clip
 
 DOUBLE, SINGLE = "controlnet_block_samples", "controlnet_single_block_samples"
 LAYERS = 4  # double, and as many single, of train_controlnet_flux.py
-SAME = (
+MATCHED_SETTINGS = (
     "attention_head_dim",
     "num_attention_heads",
     "joint_attention_dim",
@@ -92,12 +92,12 @@ class FluxControl:
         config["num_single_layers"] = min(config["num_layers"], single)
         net = build_net(FluxControlNetModel, config, find_device(transformer))
         copy_weights(net, transformer, COPIED)
-        return net  # type: ignore[no-any-return]
+        return net
 
     def compare(self, net: nn.Module, denoiser: nn.Module) -> str:
         """By heads, widths of the texts, and whether it is told a guidance."""
         inner, transformer = unwrap_net(net), unwrap_net(denoiser)
-        reason = compare_configs(net, denoiser, {name: name for name in SAME})
+        reason = compare_configs(net, denoiser, {name: name for name in MATCHED_SETTINGS})
         if not reason and inner.config.guidance_embeds and not transformer.config.guidance_embeds:
             reason = (
                 "this ControlNet is told a guidance and the model is not: take one without"
@@ -113,9 +113,9 @@ class FluxControl:
         The posterior's mode, where the pipeline draws from it.
         """
         read_picture(control)
-        if reads_pixels(net):
-            return center(control.float())
-        return FAMILIES.load("flux").encode(check_vae(vae, "FLUX.1"), center(control))
+        if is_pixel_net(net):
+            return normalise_pixels(control.float())
+        return FAMILIES.load("flux").encode(check_vae(vae, "FLUX.1"), normalise_pixels(control))
 
     def compute(
         self,
@@ -128,7 +128,7 @@ class FluxControl:
         """One pass of the net over the call's own tokens."""
         inner, tokens = unwrap_net(net), call["hidden_states"]
         dtype = inner.x_embedder.weight.dtype
-        step = 16 if reads_pixels(net) else 2
+        step = 16 if is_pixel_net(net) else 2
         cells = (1, control.shape[3] // step, control.shape[4] // step)
         check_tokens(cells, tokens.shape[1])
         check_rows(control, (len(tokens), *control.shape[2:]), "one control a row")
@@ -136,7 +136,7 @@ class FluxControl:
         guidance = call["guidance"] if inner.config.guidance_embeds else None
         double, single = net(
             hidden_states=tokens.to(dtype),
-            controlnet_cond=condition[:, :, 0] if reads_pixels(net) else to_tokens(fold(condition)),
+            controlnet_cond=condition[:, :, 0] if is_pixel_net(net) else to_tokens(fold(condition)),
             timestep=call["timestep"],
             guidance=guidance,
             pooled_projections=call["pooled_projections"].to(dtype),
@@ -151,7 +151,7 @@ class FluxControl:
         places = {}
         for name, values, count in zip((DOUBLE, SINGLE), (double, single), blocks, strict=True):
             if values:
-                places[name] = lay(_repeat(values, count) if reads_pixels(net) else values)
+                places[name] = lay(_repeat(values, count) if is_pixel_net(net) else values)
         return Residuals(places)
 
     def join(self, call: Mapping[str, Any], residuals: Residuals) -> dict[str, Any]:
@@ -165,7 +165,7 @@ class FluxControl:
     def call(self, control: Clip, scale: float) -> dict[str, Any]:
         """The picture in [-1, 1]: the pipeline leaves tensors as they are."""
         return {
-            "control_image": center(read_picture(control)),
+            "control_image": normalise_pixels(read_picture(control)),
             "controlnet_conditioning_scale": float(scale),
         }
 
@@ -174,7 +174,7 @@ class FluxControl:
         return build_tiny(partial(self.start, denoiser))
 
 
-def reads_pixels(net: nn.Module) -> bool:
+def is_pixel_net(net: nn.Module) -> bool:
     """Whether a net is of XLabs' form: it reads pixels, and its residuals repeat over blocks."""
     return unwrap_net(net).input_hint_block is not None
 

@@ -29,13 +29,13 @@ from frisket.families.control.starting import (
     count_layers,
     find_device,
 )
-from frisket.families.control.stock import build_pipeline, center, check_vae, read_picture
+from frisket.families.control.stock import build_pipeline, check_vae, normalise_pixels, read_picture
 from frisket.families.shared import qwen_references
 from frisket.shapes import Clip
 
 BLOCKS = "controlnet_block_samples"
 LAYERS = 5  # of QwenImageControlNetModel.from_transformer, and of the public nets
-SAME = (
+MATCHED_SETTINGS = (
     "attention_head_dim",
     "num_attention_heads",
     "joint_attention_dim",
@@ -47,7 +47,7 @@ COPIED = ("time_text_embed", "txt_norm", "img_in", "txt_in", "transformer_blocks
 
 
 class QwenImageControl:
-    """QwenImageControlNetModel beside Qwen-Image."""
+    """QwenImageControlNetModel beside the text-to-image models of the family."""
 
     reads: Literal["pixels", "latents"] = "latents"
     shares_guidance = True  # the public pipeline computes residuals once for prompt and negative
@@ -78,22 +78,24 @@ class QwenImageControl:
         transformer: Any = denoiser
         check_source(transformer)
         config = dict(transformer.config)
-        there = len(transformer.transformer_blocks)
-        config["num_layers"] = count_layers(layers, LAYERS, there)
+        block_count = len(transformer.transformer_blocks)
+        config["num_layers"] = count_layers(layers, LAYERS, block_count)
         net: nn.Module = build_net(QwenImageControlNetModel, config, find_device(transformer))
         copy_weights(net, transformer, COPIED)
         return net
 
     def compare(self, net: nn.Module, denoiser: nn.Module) -> str:
         """By heads, the axes of its positions and the width of the text."""
-        return compare_configs(net, denoiser, {name: name for name in SAME})
+        return compare_configs(net, denoiser, {name: name for name in MATCHED_SETTINGS})
 
     def read(
         self, net: nn.Module, vae: nn.Module | None, control: Float[Tensor, "1 3 F H W"]
     ) -> Float[Tensor, "1 c _ _ _"]:
         """Latents as the family's `encode` gives: the mode, where the pipeline draws."""
         read_picture(control)
-        return FAMILIES.load("qwen_image").encode(check_vae(vae, "Qwen-Image"), center(control))
+        return FAMILIES.load("qwen_image").encode(
+            check_vae(vae, "Qwen-Image"), normalise_pixels(control)
+        )
 
     def compute(
         self,
@@ -131,7 +133,7 @@ class QwenImageControl:
     def call(self, control: Clip, scale: float) -> dict[str, Any]:
         """The picture in [-1, 1]: the pipeline leaves tensors as they are."""
         return {
-            "control_image": center(read_picture(control)),
+            "control_image": normalise_pixels(read_picture(control)),
             "controlnet_conditioning_scale": float(scale),
         }
 

@@ -30,8 +30,8 @@ from frisket.families.control.starting import (
 )
 from frisket.families.control.stock import (
     build_pipeline,
-    center,
     check_vae,
+    normalise_pixels,
     read_picture,
     share_net,
 )
@@ -40,7 +40,12 @@ from frisket.shapes import Clip
 
 BLOCKS = "block_controlnet_hidden_states"
 LAYERS = 12  # of SD3ControlNetModel.from_transformer, which train_controlnet_sd3.py calls
-SAME = ("attention_head_dim", "num_attention_heads", "pooled_projection_dim", "patch_size")
+MATCHED_SETTINGS = (
+    "attention_head_dim",
+    "num_attention_heads",
+    "pooled_projection_dim",
+    "patch_size",
+)
 COPIED = ("pos_embed", "time_text_embed", "context_embedder", "transformer_blocks")
 
 
@@ -71,8 +76,8 @@ class Sd3Control:
         transformer: Any = denoiser
         check_source(transformer)
         config = dict(transformer.config)  # upstream writes into the transformer's own
-        there = len(transformer.transformer_blocks) - 1
-        config["num_layers"] = count_layers(layers, LAYERS, there)
+        block_count = len(transformer.transformer_blocks) - 1
+        config["num_layers"] = count_layers(layers, LAYERS, block_count)
         config["extra_conditioning_channels"] = 0
         net: nn.Module = build_net(SD3ControlNetModel, config, find_device(transformer))
         copy_weights(net, transformer, COPIED)
@@ -81,7 +86,7 @@ class Sd3Control:
     def compare(self, net: nn.Module, denoiser: nn.Module) -> str:
         """By heads and the width of the pooled text, and of the text where it reads any."""
         reads_text = unwrap_net(net).config.get("joint_attention_dim") is not None
-        names = (*SAME, *(("joint_attention_dim",) if reads_text else ()))
+        names = (*MATCHED_SETTINGS, *(("joint_attention_dim",) if reads_text else ()))
         return compare_configs(net, denoiser, {name: name for name in names})
 
     def read(
@@ -95,7 +100,9 @@ class Sd3Control:
         config: Any = check_vae(vae, "Stable Diffusion 3").config
         zeroed = unwrap_net(net).config.force_zeros_for_pooled_projection
         shift = 0.0 if zeroed else config.shift_factor
-        return encode_kl(check_vae(vae, ""), center(control), config.scaling_factor, shift)
+        return encode_kl(
+            check_vae(vae, ""), normalise_pixels(control), config.scaling_factor, shift
+        )
 
     def compute(
         self,
@@ -145,7 +152,7 @@ class Sd3Control:
     def call(self, control: Clip, scale: float) -> dict[str, Any]:
         """The picture in [-1, 1]: the pipeline leaves tensors as they are."""
         return {
-            "control_image": center(read_picture(control)),
+            "control_image": normalise_pixels(read_picture(control)),
             "controlnet_conditioning_scale": float(scale),
         }
 

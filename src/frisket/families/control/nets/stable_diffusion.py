@@ -30,7 +30,7 @@ from frisket.families.control.stock import build_pipeline, read_picture
 from frisket.shapes import Clip
 
 DOWN, MIDDLE = "down_block_additional_residuals", "mid_block_additional_residual"
-SAME = (
+MATCHED_SETTINGS = (
     "block_out_channels",
     "down_block_types",
     "layers_per_block",
@@ -79,7 +79,7 @@ class StableDiffusionControl:
 
     def compare(self, net: nn.Module, denoiser: nn.Module) -> str:
         """By the channels of their blocks and the width of the text."""
-        return compare_configs(net, denoiser, {name: name for name in SAME})
+        return compare_configs(net, denoiser, {name: name for name in MATCHED_SETTINGS})
 
     def read(
         self, net: nn.Module, vae: nn.Module | None, control: Float[Tensor, "1 3 F H W"]

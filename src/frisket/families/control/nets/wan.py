@@ -25,7 +25,7 @@ from frisket.families.control.starting import (
     count_layers,
     find_device,
 )
-from frisket.families.control.stock import build_pipeline, center, check_vae
+from frisket.families.control.stock import build_pipeline, check_vae, normalise_pixels
 from frisket.families.control.vace.files import assemble, load_vace
 from frisket.families.control.vace.net import MASK, start_net
 from frisket.families.control.vace.places import KEY, make_places
@@ -33,7 +33,7 @@ from frisket.families.experts import Experts, experts_of
 from frisket.shapes import Clip
 
 PREFIX = "blocks"
-SAME = ("num_attention_heads", "attention_head_dim", "ffn_dim", "patch_size")
+MATCHED_SETTINGS = ("num_attention_heads", "attention_head_dim", "ffn_dim", "patch_size")
 
 
 class WanControl:
@@ -83,14 +83,17 @@ class WanControl:
 
     def compare(self, net: nn.Module, denoiser: nn.Module) -> str:
         """By heads and widths, and whether all its layers are there."""
-        reason = compare_configs(net, denoiser, {name: name for name in SAME})
+        reason = compare_configs(net, denoiser, {name: name for name in MATCHED_SETTINGS})
         if reason:
             return reason
-        last, there = max(unwrap_net(net).config.vace_layers), len(unwrap_net(denoiser).blocks)
-        if last >= there:
+        last, block_count = (
+            max(unwrap_net(net).config.vace_layers),
+            len(unwrap_net(denoiser).blocks),
+        )
+        if last >= block_count:
             return (
-                f"this VACE adds to block {last} and the model has {there}: it was made for another"
-                " model. Check control.source and model.variant"
+                f"this VACE adds to block {last} and the model has {block_count}: it was made for"
+                " another model. Check control.source and model.variant"
             )
         return ""
 
@@ -98,15 +101,15 @@ class WanControl:
     def read(
         self, net: nn.Module, vae: nn.Module | None, control: Float[Tensor, "1 3 F H W"]
     ) -> Float[Tensor, "1 c _ _ _"]:
-        """Latents of a grey clip, of the control clip, and 64 ones: what WanVACEPipeline prepares.
+        """Latents of a grey clip and of the control clip, 16 channels each.
 
-        That of `video` without a mask: nothing is inactive (grey, 0 in [-1, 1]), all reactive.
+        What WanVACEPipeline prepares of `video` without a mask: nothing is inactive (grey, 0 in
+        [-1, 1]) and all is reactive. The mask's 64 channels of ones are left to `compute`.
         """
         encode = FAMILIES.load("wan").encode
-        reactive = encode(check_vae(vae, "VACE"), center(control))
+        reactive = encode(check_vae(vae, "VACE"), normalise_pixels(control))
         inactive = encode(check_vae(vae, "VACE"), torch.zeros_like(control))
-        mask = torch.ones_like(reactive[:, :1]).expand(-1, MASK, -1, -1, -1)
-        return torch.cat([inactive, reactive, mask], 1)
+        return torch.cat([inactive, reactive], 1)
 
     def compute(
         self,
@@ -132,7 +135,7 @@ class WanControl:
         hints = net(
             tokens.to(dtype),
             text.to(dtype),
-            control.to(sample.device, dtype),
+            add_mask(control).to(sample.device, dtype),
             time.unflatten(1, (6, -1)),
             transformer.rope(sample),
         )
@@ -172,8 +175,8 @@ class WanControl:
         if isinstance(denoiser, Experts):
             high, low = (denoiser.experts[name] for name in ("high", "low"))
             models = {"transformer": high, "transformer_2": low}
-        whole = {name: model and assemble(model, net) for name, model in models.items()}
-        return build_pipeline(WanVACEPipeline, "wan", parts, **whole)
+        transformers = {name: model and assemble(model, net) for name, model in models.items()}
+        return build_pipeline(WanVACEPipeline, "wan", parts, **transformers)
 
     def call(self, control: Clip, scale: float) -> dict[str, Any]:
         """The clip in [0, 1], frames before channels, as the pipeline's video processor reads."""
@@ -182,6 +185,12 @@ class WanControl:
     def tiny(self, denoiser: nn.Module) -> nn.Module:
         """`start` with its zero layers moved."""
         return build_tiny(partial(self.start, denoiser))
+
+
+def add_mask(latents: Float[Tensor, "r c f h w"]) -> Float[Tensor, "r C f h w"]:
+    """VACE's context of a control clip: its latents, and a mask that says all of it is reactive."""
+    mask = torch.ones_like(latents[:, :1]).expand(-1, MASK, -1, -1, -1)
+    return torch.cat([latents, mask], 1)
 
 
 CONTROL: ControlSupport = WanControl()

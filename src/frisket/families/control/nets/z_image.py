@@ -31,8 +31,8 @@ from frisket.families.control.starting import (
 )
 from frisket.families.control.stock import (
     build_pipeline,
-    center,
     check_vae,
+    normalise_pixels,
     read_picture,
     share_net,
 )
@@ -41,10 +41,11 @@ from frisket.shapes import Clip
 LAYERS = "controlnet_block_samples"
 SPACING = 5  # layers apart, of the public Fun-Controlnet-Union: 0, 5, ..., 25
 CHANNELS = 16  # of the latents; nets of version 2 have more, which the pipeline fills with zeros
-SAME = ("dim", "n_heads", "n_kv_heads", "all_patch_size", "n_refiner_layers")
+MATCHED_SETTINGS = ("dim", "n_heads", "n_kv_heads", "all_patch_size", "n_refiner_layers")
+PADDING = ("x_pad_token", "cap_pad_token")
 LENT = (
     *("t_scale", "t_embedder", "all_x_embedder", "cap_embedder", "rope_embedder"),
-    *("noise_refiner", "context_refiner", "x_pad_token", "cap_pad_token"),
+    *("noise_refiner", "context_refiner", *PADDING),
 )
 
 
@@ -80,11 +81,11 @@ class ZImageControl:
         """Every fifth layer, or `layers` of them evenly spread, and the noise refiner; float32."""
         transformer: Any = denoiser
         check_source(transformer)
-        there = len(transformer.layers)
-        count = count_layers(layers, -(-there // SPACING), there)
+        layer_count = len(transformer.layers)
+        count = count_layers(layers, -(-layer_count // SPACING), layer_count)
         config = {
             **transformer.config,
-            "control_layers_places": [index * there // count for index in range(count)],
+            "control_layers_places": [index * layer_count // count for index in range(count)],
             "control_refiner_layers_places": [],
             "control_in_dim": CHANNELS,
             "add_control_noise_refiner": None,
@@ -94,11 +95,11 @@ class ZImageControl:
         for block, place in zip(net.control_layers, net.control_layers_places, strict=True):
             block.load_state_dict(transformer.layers[place].state_dict(), strict=False)
         net.control_noise_refiner.load_state_dict(transformer.noise_refiner.state_dict())
-        return net  # type: ignore[no-any-return]
+        return net
 
     def compare(self, net: nn.Module, denoiser: nn.Module) -> str:
         """By width and heads, and whether all its layers are there."""
-        reason = compare_configs(net, denoiser, {name: name for name in SAME})
+        reason = compare_configs(net, denoiser, {name: name for name in MATCHED_SETTINGS})
         inner, transformer = unwrap_net(net), unwrap_net(denoiser)
         if not reason and max(inner.control_layers_places) >= len(transformer.layers):
             reason = (
@@ -112,7 +113,7 @@ class ZImageControl:
     ) -> Float[Tensor, "1 c _ _ _"]:
         """Latents as the family's `encode` gives, the posterior's mode."""
         read_picture(control)
-        return FAMILIES.load("z_image").encode(check_vae(vae, "Z-Image"), center(control))
+        return FAMILIES.load("z_image").encode(check_vae(vae, "Z-Image"), normalise_pixels(control))
 
     def compute(
         self,
@@ -146,13 +147,17 @@ class ZImageControl:
                 call["t"],
                 list(call["cap_feats"]),
                 list(condition.unbind(0)),
+                # Inside, as nets of version 2 scale what they add to their own refiner by it too.
+                conditioning_scale=scale.to(like.device, like.dtype).view(-1, 1, 1),
                 patch_size=patch,
                 f_patch_size=call["f_patch_size"],
             )
         cells = (size[0] // call["f_patch_size"], size[1] // patch, size[2] // patch)
         return Residuals(
             {
-                f"{LAYERS}.{index}": (Residual(scale_rows(value, scale, like), cells),)
+                f"{LAYERS}.{index}": (
+                    Residual(scale_rows(value, (scale != 0).float(), like), cells),
+                )
                 for index, value in values.items()
             }
         )
@@ -180,7 +185,7 @@ class ZImageControl:
     def call(self, control: Clip, scale: float) -> dict[str, Any]:
         """The picture in [-1, 1]: the pipeline leaves tensors as they are."""
         return {
-            "control_image": center(read_picture(control)),
+            "control_image": normalise_pixels(read_picture(control)),
             "controlnet_conditioning_scale": float(scale),
         }
 
@@ -191,8 +196,16 @@ class ZImageControl:
 
 @contextmanager
 def lend_modules(net: Any, transformer: Any) -> Iterator[None]:
-    """Inside, a net has the transformer's embedders and refiners; after, none of them."""
+    """Inside, a net has the transformer's embedders and refiners; after, none of them.
+
+    Padding tokens are lent in what autocast computes in: upstream writes them into its outputs.
+    """
     ZImageControlNetModel.from_transformer(net, transformer)
+    device = transformer.x_pad_token.device.type
+    if torch.is_autocast_enabled(device):
+        for name in PADDING:
+            token = getattr(transformer, name).detach().to(torch.get_autocast_dtype(device))
+            setattr(net, name, nn.Parameter(token, requires_grad=False))
     try:
         yield
     finally:

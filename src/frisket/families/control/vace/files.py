@@ -14,7 +14,7 @@ from frisket.families.control.base import ControlNotUsable
 from frisket.families.control.loading import find_folder, load_net, read_config
 from frisket.families.control.vace.net import CHANNELS, SETTINGS, VaceNet
 
-WHOLE = WanVACETransformer3DModel.__name__
+WHOLE_CLASS = WanVACETransformer3DModel.__name__
 PREFIX = "vace_"  # of the context blocks' weights
 
 
@@ -24,38 +24,38 @@ def load_vace(source: str | Path, variant: str, *, dtype: torch.dtype, device: s
     Of a whole transformer its other weights are not read: the model's own denoiser takes their
     place. Raises as `load_net`; WeightsNotFound for a hub id, which has to be fetched first.
     """
-    whole = find_folder(source, variant, weights_too=device != weights.SHAPES)
-    if whole is None:
+    folder = find_folder(source, variant, weights_too=device != weights.SHAPES)
+    if folder is None:
         raise weights.WeightsNotFound(
             f"{source} is no folder here, and VACE is read from a folder alone: hf download"
             f' {source} --include "transformer/*" --local-dir FOLDER, and control.source ='
             ' "FOLDER/transformer"'
         )
-    config = read_config(whole)
-    if config.get("_class_name") != WHOLE:
+    config = read_config(folder)
+    if config.get("_class_name") != WHOLE_CLASS:
         return load_net(VaceNet, source, variant, dtype=dtype, device=device)
     channels = config.get("vace_in_channels")
     if channels != CHANNELS:
         raise ControlNotUsable(
-            f"{whole} is not usable: its vace_in_channels is {channels}, not {CHANNELS}"
+            f"{folder} is not usable: its vace_in_channels is {channels}, not {CHANNELS}"
         )
     names = (*SETTINGS, "vace_layers", "vace_in_channels")
     with torch.device(weights.SHAPES):
         net = VaceNet(**{name: config[name] for name in names if name in config})
     if device == weights.SHAPES:
         return net.to(dtype).requires_grad_(False).eval()
-    _fill(net, whole, dtype)
+    _fill(net, folder, dtype)
     return net.to(device).requires_grad_(False).eval()
 
 
 def _fill(net: VaceNet, folder: Path, dtype: torch.dtype) -> None:
     exact = set(net._keep_in_fp32_modules)
-    found = {
+    tensors = {
         name: value.to(torch.float32 if exact & set(name.split(".")) else dtype)
         for name, value in _read_weights(folder)
     }
     try:
-        net.load_state_dict(found, assign=True)
+        net.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise ControlNotUsable(
@@ -65,17 +65,17 @@ def _fill(net: VaceNet, folder: Path, dtype: torch.dtype) -> None:
 
 def _read_weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
     for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118
+        with safe_open(file, framework="pt") as reader:
+            for name in reader.keys():  # noqa: SIM118
                 if name.startswith(PREFIX):
-                    yield name, opened.get_tensor(name)
+                    yield name, reader.get_tensor(name)
 
 
 def assemble(transformer: Any, net: Any) -> Any:
     """A WanVACETransformer3DModel of a transformer's own modules and a net's; nothing is copied."""
     config = {name: value for name, value in transformer.config.items() if name[0] != "_"}
     with torch.device("meta"):
-        whole: Any = WanVACETransformer3DModel.from_config(
+        model: Any = WanVACETransformer3DModel.from_config(
             {
                 **config,
                 "vace_layers": list(net.config.vace_layers),
@@ -84,6 +84,6 @@ def assemble(transformer: Any, net: Any) -> Any:
         )
     for part in (transformer, net):
         for name, child in part.named_children():
-            setattr(whole, name, child)
-    whole.scale_shift_table = transformer.scale_shift_table
-    return whole.eval()
+            setattr(model, name, child)
+    model.scale_shift_table = transformer.scale_shift_table
+    return model.eval()

@@ -26,7 +26,7 @@ SETTINGS = (
 )
 
 
-class VaceNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class VaceNet(ModelMixin, ConfigMixin):
     """A patch embedding of the context and a chain of blocks, each with a hint to give.
 
     WanVACETransformer3DModel without the transformer: names of weights are its own. A hint is added
@@ -36,7 +36,7 @@ class VaceNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
     _supports_gradient_checkpointing = True
     _keep_in_fp32_modules = ("scale_shift_table", "norm1", "norm2", "norm3")
 
-    @register_to_config  # type: ignore[untyped-decorator]
+    @register_to_config
     def __init__(
         self,
         patch_size: Sequence[int] = (1, 2, 2),
@@ -54,9 +54,9 @@ class VaceNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if 0 not in vace_layers:
             raise ValueError(f"vace_layers {list(vace_layers)} must have layer 0")
         width = num_attention_heads * attention_head_dim
-        self.vace_patch_embedding = nn.Conv3d(
-            vace_in_channels, width, kernel_size=tuple(patch_size), stride=tuple(patch_size)
-        )
+        frames, rows, columns = patch_size
+        patch = (frames, rows, columns)
+        self.vace_patch_embedding = nn.Conv3d(vace_in_channels, width, patch, stride=patch)
         self.vace_blocks = nn.ModuleList(
             WanVACETransformerBlock(
                 width,

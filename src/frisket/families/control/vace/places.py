@@ -25,7 +25,7 @@ class ResidualPlaces:
     """
 
     def __init__(self) -> None:
-        """Nothing is carried before `put_on`."""
+        """Nothing is carried before `attach`."""
         self.next: Mapping[int, Tensor] | None = None
         self.rotary: _Rotary | None = None
         self.handles: list[RemovableHandle] = []
@@ -34,7 +34,7 @@ class ResidualPlaces:
         """For copies: without the call, and without handles, which know the hooks by number."""
         return {**self.__dict__, "next": None, "rotary": None}
 
-    def put_on(self, transformer: Any) -> None:
+    def attach(self, transformer: Any) -> None:
         """Put the hooks on, the one that begins a call after all that there are."""
         for handle in self.handles:
             handle.remove()
@@ -91,4 +91,4 @@ def make_places(transformer: nn.Module) -> None:
     if places is None:
         places = ResidualPlaces()
         object.__setattr__(transformer, PLACES, places)
-    places.put_on(transformer)
+    places.attach(transformer)
