@@ -7,12 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from frisket.config.calls import ControlMakeRequest
 from frisket.config.checks.control_data import find_control_data_problems
 from frisket.config.load import ConfigError, load
 from frisket.config.tree import Config
+from frisket.data.cached.clip_keys import write_clip_keys
+from frisket.data.loader import Loader
 from frisket.inspection.pages import WITH_CONTROL
 from frisket.pocket.world import draw, random_creature
+from frisket.recipes.control.make import make_controls
 from frisket.recipes.inspect import inspect
+from frisket.runs.prepare import prepare
 
 
 def save(path: Path, picture: np.ndarray) -> None:
@@ -37,7 +42,7 @@ def config_of(folder: Path, tables: str = "", **data: object) -> Config:
     lines = {"clips": "clips", "masks": "masks", "control": "control", **data}
     table = "\n".join(f"{key} = {json.dumps(value)}" for key, value in lines.items() if value)
     (folder / "run.toml").write_text(
-        f'{tables}\n[model]\nfamily = "pocket"\nsource = "tiny"\n[regions]\nsubject = 1.0\n'
+        f'{tables}\n[model]\nfamily = "pocket"\n[regions]\nsubject = 1.0\n'
         f"[[data]]\n"
         f'{table}\n[run]\noutput = "run"\ncache = "cache"\n'
     )
@@ -105,3 +110,19 @@ def test_a_manifest_brings_its_own(folder: Path) -> None:
     findings = inspect(config, folder / "out")
     assert not [finding for finding in findings if "control" in finding.kind]
     assert 'alt="control of clips/a"' in (folder / "out" / "index.html").read_text()
+
+
+def test_prepare_brings_them_into_batches_and_into_the_list_of_keys(folder: Path) -> None:
+    """The whole path with the pocket family's own VAE: drawn by `control make`, trained on."""
+    request = ControlMakeRequest(folder=folder / "clips", kind="canny", output=folder / "edges")
+    assert make_controls(request).counts == {"made": 2}
+    prepared = prepare(config_of(folder, control="edges"))
+    batch = Loader(prepared, batch=2, seed=0, prefetch=0).at(0)
+    assert batch.control.shape == (2, 3, 1, 32, 32)
+    assert set(batch.control.unique().tolist()) == {0.0, 1.0}
+    rows = json.loads(write_clip_keys(prepared, folder).read_text())["clips"]
+    assert [row["control"] for row in rows] == [item.control for item in prepared.items]
+    plain = prepare(config_of(folder, control=""))
+    rows = json.loads(write_clip_keys(plain, folder).read_text())["clips"]
+    assert all("control" not in row for row in rows)
+    assert [item.latents for item in plain.items] == [item.latents for item in prepared.items]

@@ -25,6 +25,7 @@ from frisket.cli import (
     train,
 )
 from frisket.cli.config import init, values
+from frisket.cli.control import command as control_command
 from frisket.cli.editing import edit
 from frisket.cli.exchange import convert, import_, pack
 from frisket.cli.masks import command as command_module
@@ -123,6 +124,7 @@ convert.add(app, show_bar)
 generate.add(app, show_bar)
 edit.add(app, show_bar)
 app.add_typer(command_module.make_commands(show_bar), name="masks")
+app.add_typer(control_command.make_commands(show_bar), name="control")
 evaluate.add(app, show_bar)
 attend.add(app, show_bar)
 app.command("import")(import_.command())

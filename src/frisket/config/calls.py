@@ -235,3 +235,43 @@ class PackRequest(Section):
     """MiB of one tar or table, about."""
     follow_links: bool = False
     """Also pack what links bring from elsewhere."""
+
+
+def read_numbers(texts: Sequence[str]) -> dict[str, float]:
+    """`low=50` and `high=150` to names and numbers."""
+    numbers: dict[str, float] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name in numbers:
+            raise ValueError(f"{name!r} is given twice")
+        try:
+            numbers[name] = float(value)
+        except ValueError:
+            raise ValueError(f"{text!r} should be NAME=NUMBER, such as low=50") from None
+    return numbers
+
+
+class ControlMakeRequest(Section):
+    """One call of `frisket control make`."""
+
+    folder: Annotated[Path, ARGUMENT]
+    """Folder of clips (or one with `clips` in it), or a manifest (.jsonl)."""
+    kind: str
+    """What is drawn: `frisket control list` names the kinds."""
+    output: Annotated[Path, option("--output", "-o")]
+    """Folder of the control pictures, for `control` of [[data]]."""
+    source: Annotated[str, option(metavar="FOLDER")] = ""
+    """Folder of the model, of kinds that draw by one."""
+    detector: Annotated[str, option(metavar="FOLDER")] = ""
+    """Folder of a detector of people (YOLOS, RT-DETR, DETR): a pose for each; else one, of the
+    whole frame."""
+    options: Annotated[
+        dict[str, float], option("--option", metavar="NAME=NUMBER", read=read_numbers)
+    ] = Field(default_factory=dict)
+    """An option of the kind, such as low=50 of canny."""
+    device: str = "auto"
+    """cpu, cuda, mps or auto, for a model."""
+    overwrite: bool = False
+    """Also pictures that were made or changed by hand."""
+    dry_run: bool = False
+    """Say what would be done."""

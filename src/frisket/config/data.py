@@ -212,7 +212,7 @@ class ControlSource(Section):
     """Clips without a control picture: they stop the run, or stay out of training."""
 
     @model_validator(mode="after")
-    def _whole(self) -> "ControlSource":
+    def _check_path(self) -> "ControlSource":
         if (self.source == "folder") != (self.path is not None):
             raise ValueError(
                 'control: source = "folder" needs `path`, and "listed" takes none: the manifest'
@@ -323,7 +323,7 @@ class Data(Section):
         return self
 
     @model_validator(mode="after")
-    def _control_fits(self) -> "Data":
+    def _check_control(self) -> "Data":
         if self.control and self.control.source == "listed" and not _names_manifest(self.clips):
             raise ValueError(f'control: "listed" is for a .jsonl manifest, clips is {self.clips}')
         return self

@@ -158,7 +158,8 @@ def look(packed: Packed, progress: Callable[[int], None] = lambda _: None) -> Se
     prints: dict[str, bytes] = {}
     regions: dict[str, None] = {}
     moving: set[str] = set()
-    images = videos = references = controls = moving_controls = False
+    images = videos = references = False
+    control_kinds: set[str] = set()
     size = 0
     for entry in packed.entries():
         _check_names(entry)
@@ -172,10 +173,7 @@ def look(packed: Packed, progress: Callable[[int], None] = lambda _: None) -> Se
         still = isinstance(entry.clip, File) and not entry.clip.video
         images, videos = images or still, videos or not still
         references = references or bool(entry.references)
-        controls = controls or entry.control is not None
-        moving_controls = moving_controls or (
-            isinstance(entry.control, File) and entry.control.video
-        )
+        control_kinds.add(_classify_control(entry))
         size += sum(file.size for file in files_of(entry))
     if not prints:
         raise BadSet("the data set holds no clip")
@@ -187,9 +185,15 @@ def look(packed: Packed, progress: Callable[[int], None] = lambda _: None) -> Se
         frozenset(moving),
         references,
         size,
-        controls,
-        moving_controls,
+        controls=bool(control_kinds - {""}),
+        moving_controls="moving" in control_kinds,
     )
+
+
+def _classify_control(entry: SetEntry) -> str:
+    if entry.control is None:
+        return ""
+    return "moving" if isinstance(entry.control, File) and entry.control.video else "still"
 
 
 def split_shards(entries: Iterable[SetEntry], size: int) -> Iterator[Iterator[SetEntry]]:

@@ -14,7 +14,7 @@ from frisket.data.captions import add_trigger, apply_template, list_orders
 from frisket.data.choosing import choose as choose_clips
 from frisket.data.composites.mixing import MaskedClip
 from frisket.data.composites.planning import PlanMix, PlanSwap, plan_composites
-from frisket.data.control.entries import ControlEncoder, ControlEntries, check_controls
+from frisket.data.control.planning import ControlEncoder, ControlEntries, check_controls
 from frisket.data.encoding import Encoding, PictureFiles
 from frisket.data.faces.reading import ClipFaceReader, FaceEntries
 from frisket.data.mask_pipeline import Facts, cover, coverage_record
@@ -289,7 +289,7 @@ class _Walk:
             masking = replace(masking, source="none")
         self.tally.sided += clipset.flip and SIDES.search(caption) is not None
         cuts = cut_windows(clipset, media, self.encoders.grid)
-        control = self.controls.open(clipset, clip, media, [picks for picks, _ in cuts])
+        control = self.controls.open(clipset, clip, media, cuts)
         for number, (picks, target) in enumerate(cuts):
             name = clip.name if len(cuts) == 1 else f"{clip.name}#{number}"
             for flip in (False, True) if clipset.flip else (False,):

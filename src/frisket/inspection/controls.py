@@ -7,10 +7,16 @@ from jaxtyping import UInt8
 
 from frisket.data.control.files import ControlFile, check_control, read_control_frame
 from frisket.data.records import Clipset, Window
-from frisket.inspection.findings import Finding
+from frisket.inspection.findings import Finding, Severity
 from frisket.inspection.views import shrink
 from frisket.media.files import ClipFiles
 from frisket.media.frames import BadMedia, Media, probe
+
+
+def look_at_control(clipset: Clipset, clip: ClipFiles, windows: Sequence[Window]) -> list[Finding]:
+    """What is wrong with the control of a clip, or with its absence."""
+    picks = [window.geometry.picks for window in windows]
+    return open_control(clipset, clip, windows[0].media, picks)[1]
 
 
 def open_control(
@@ -30,7 +36,7 @@ def open_control(
             else "Training refuses to start like this: make it (`frisket control make`), or set"
             ' control = { path = FOLDER, missing = "leave out" }.'
         )
-        severity = "warning" if stays else "error"
+        severity: Severity = "warning" if stays else "error"
         sentence = "It has no control picture, and its data set has a folder of them."
         return None, [Finding("no control", severity, clip.name, sentence, fix)]
     try:

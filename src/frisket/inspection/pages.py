@@ -142,8 +142,10 @@ class Pages:
             title = f"{start + 1} to {until} of {len(rows)} clips, those with findings first"
             name = "contact-sheet.png" if not number else f"contact-sheet-{number + 1}.png"
             with replacing(self.folder / name) as draft:
-                shown = WITH_CONTROL if any(card.control is not None for card in cards) else PANELS
-                contact_sheet(cards, title=title, shown=shown).save(draft, format="PNG")
+                headings = (
+                    WITH_CONTROL if any(card.control is not None for card in cards) else PANELS
+                )
+                contact_sheet(cards, title=title, shown=headings).save(draft, format="PNG")
 
 
 def _draw_cards(rows: Sequence[_Row]) -> Iterator[Card]:

@@ -20,7 +20,7 @@ from frisket.inspection.checks.captions import look_at_words
 from frisket.inspection.checks.files import look_at_formats, look_at_missing
 from frisket.inspection.checks.flicker import look_at_steadiness, shrink_masks
 from frisket.inspection.checks.near_duplicates import Print, compute_print
-from frisket.inspection.controls import open_control, view_control
+from frisket.inspection.controls import look_at_control, open_control, view_control
 from frisket.inspection.findings import (
     Finding,
     look_at_crop,
@@ -243,9 +243,7 @@ def _look_at_pictures(looker: Looker, clip: ClipFiles, facts: ClipFacts) -> Clip
     sizes = {file: (mask.height, mask.width) for file, mask in masks.items()}
     orientation = find_orientation(media)
     findings, fits = _look_at_files(window, sizes, orientation)
-    findings += open_control(
-        looker.clipset, clip, media, [window.geometry.picks for window in windows]
-    )[1]
+    findings += look_at_control(looker.clipset, clip, windows)
     planes = looker.planes(window) if fits and window.masked else {}
     card = looker.card(window, planes)
     images = draw_panels(card, THUMB)

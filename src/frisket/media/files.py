@@ -140,9 +140,7 @@ def _from_manifest(
             " the manifest its `mask`"
         )
     by_clip, orphans, hints = _match_masks(kind, listed_clips, manifest, [], folders)
-    controls, passed = _match_controls(listed_clips, manifest, control)
-    if control is None:
-        controls = {line.name: line.control for line in lines if line.control is not None}
+    controls, passed = _match_listed_controls(lines, manifest, control)
     lines = [line for line in lines if line.name not in rejects.names]
     listed_clips = {line.name: line.clip for line in lines}
     _say_listed(manifest, kind, lines)
@@ -184,6 +182,15 @@ def _find_links(
         root, files, [clip.masks for clip in clips], folders, (captions or root, own_captions)
     )
     return (*outside, *find_outside_controls(control, controls))
+
+
+def _match_listed_controls(
+    lines: list[ManifestLine], manifest: Path, folder: Path | None
+) -> tuple[dict[str, Path], list[Hint]]:
+    """Those of a folder; without one those the lines of a manifest name."""
+    if folder is not None:
+        return match_controls({line.name: line.clip for line in lines}, manifest, folder)
+    return {line.name: line.control for line in lines if line.control is not None}, []
 
 
 def _match_controls(
@@ -308,8 +315,8 @@ def find(
     check_folder(clips)
     if masks == "listed":
         raise MasksNotFound(f'{clips}: masks = "listed" is for a .jsonl manifest, this is a folder')
-    beside = [*folders.values(), *([] if control is None else [control])]
-    skip = frozenset(folder.resolve() for folder in beside) - {clips.resolve()}
+    passed_folders = [*folders.values(), *([] if control is None else [control])]
+    skip = frozenset(folder.resolve() for folder in passed_folders) - {clips.resolve()}
     left = Leftovers((wording.suffix.lower(),))
     media = list(walk_media(clips, skip=skip, leaf=is_sidecar, left=left))
     everything = list_clips(clips, media, left)

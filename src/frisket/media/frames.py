@@ -33,6 +33,7 @@ __all__ = [
     "decode_numbers",
     "decode_stored",
     "extract",
+    "open_video_writer",
     "probe",
     "resample",
     "stream",
@@ -309,6 +310,27 @@ def writing_labels(path: Path, fps: float | int, comment: str = "") -> Iterator[
     """
     with writing.writing_labels(path, fps, comment) as append:
         yield LabelWriter(append)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoWriter:
+    """Takes the frames of a colour video one by one; see `open_video_writer`."""
+
+    append: Callable[[NDArray[np.uint8]], None]
+
+    def add(self, frame: UInt8[Tensor, "H W 3"]) -> None:
+        """Append one RGB frame; ValueError where the size changes."""
+        self.append(frame.cpu().numpy())
+
+
+@contextmanager
+def open_video_writer(path: Path, fps: float | int) -> Iterator[VideoWriter]:
+    """Write RGB frame by frame as FFV1 .mkv, bit exact and atomically.
+
+    ValueError for another suffix, and for no frames.
+    """
+    with writing.open_video_writer(path, fps) as append:
+        yield VideoWriter(append)
 
 
 def write_image(path: Path, frame: UInt8[Tensor, "H W 3"]) -> None:

@@ -14,7 +14,7 @@ from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config, Data
 from frisket.data.cached.index import Index
 from frisket.data.cached.store import Cache
-from frisket.data.control.entries import ControlEncoder
+from frisket.data.control.planning import ControlEncoder
 from frisket.data.prepare import prepare as prepare_data
 from frisket.data.records import Clipset, Controls, Masking, Prepared, Windows
 from frisket.families.base import FAMILIES, Family, References, Source, Variant

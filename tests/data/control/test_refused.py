@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from frisket.data.cached.store import Cache
-from frisket.data.control.entries import ControlUnusable, NoControl
+from frisket.data.control.planning import ControlUnusable, NoControl
 from frisket.data.loader import Loader
 from frisket.data.prepare import BadClips, prepare
 from frisket.data.records import Clipset, Controls, Prepared, SwapPlan, Windows
@@ -89,7 +89,7 @@ class Halves:
         self.calls += 1
         return self.layer(control)
 
-    def free(self) -> None:
+    def unload(self) -> None:
         self.freed += 1
 
 

@@ -65,20 +65,21 @@ def check_control(control: ControlFile, clip: Media, picks: Sequence[Sequence[in
     aspect (within 1 %) fits; so does a control of as many frames as are picked, where all training
     clips of the file are one.
     """
-    own, size = control.media, (clip.height, clip.width)
+    media, size = control.media, (clip.height, clip.width)
     geometry = Geometry(size, size, (0,), stored=clip.stored)
-    if not geometry.accepts((own.height, own.width)):
-        difference = abs(own.width / own.height / (clip.width / clip.height) - 1)
+    if not geometry.accepts((media.height, media.width)):
+        difference = abs(media.width / media.height / (clip.width / clip.height) - 1)
         raise ControlMismatch(
-            f"{control.path} is {own.width} x {own.height}, its clip {clip.path} is {clip.width} x"
-            f" {clip.height} (width x height): the aspect ratios differ by {difference:.1%} (1%"
-            " passes), so they cannot be laid on each other; make the control at the clip's size"
+            f"{control.path} is {media.width} x {media.height}, its clip {clip.path} is"
+            f" {clip.width} x {clip.height} (width x height): the aspect ratios differ by"
+            f" {difference:.1%} (1% passes), so they cannot be laid on each other; make the control"
+            " at the clip's size"
         )
     picked = len(picks[0]) if len(picks) == 1 else 0
-    if not control.still and own.frames not in (clip.frames, picked):
+    if not control.still and media.frames not in (clip.frames, picked):
         alone = f", of which {picked} are trained on" if picked else ""
         raise ControlMismatch(
-            f"{control.path} has {own.frames} frames but its clip {clip.path} has"
+            f"{control.path} has {media.frames} frames but its clip {clip.path} has"
             f" {clip.frames}{alone}: make one control frame for every frame of the clip, or give a"
             " single picture for all"
         )

@@ -100,13 +100,13 @@ class _Layout:
         caption = columns.caption or next((column for column in TEXTS if column in texts), "")
         name = columns.name or next((column for column in NAMES if column in texts), "")
         references = REFERENCES if REFERENCES in fields else ""
-        control = CONTROL if CONTROL in files else ""
+        control = _keep_column(CONTROL, files)
         known = {*clips, *masks.values(), caption, name, references, control}
         aside = tuple(column for column in fields if column not in known)
         return _Layout(tuple(clips), caption, name, masks, references, control, aside)
 
     def entry(self, row: _Row, table: Path, number: int, name: str) -> SetEntry:
-        where = f"{table} row {number}"
+        where, folder = f"{table} row {number}", table.parent
         clips = [row[column] for column in self.clips if not _is_empty(row[column])]
         if len(clips) != 1:
             raise BadSet(f"{where}: has {len(clips)} clips in {', '.join(self.clips)}; keep one")
@@ -117,19 +117,17 @@ class _Layout:
                 " with --caption"
             )
         masks = {
-            region: _read_file(row[column], f"{where} {column}", table.parent)
+            region: _read_file(row[column], f"{where} {column}", folder)
             for region, column in self.masks.items()
             if not _is_empty(row[column])
         }
         listed = (row[self.references] or []) if self.references else []
         if not isinstance(listed, list):
             raise BadSet(f"{where}: column {self.references!r} holds no list of pictures")
-        references = tuple(
-            _read_file(picture, f"{where} {REFERENCES}", table.parent) for picture in listed
-        )
-        clip = _read_file(clips[0], where, table.parent)
-        cell = row[self.control] if self.control else None
-        control = None if _is_empty(cell) else _read_file(cell, f"{where} {CONTROL}", table.parent)
+        references = tuple(_read_file(part, f"{where} {REFERENCES}", folder) for part in listed)
+        clip = _read_file(clips[0], where, folder)
+        cell = row.get(self.control)
+        control = None if _is_empty(cell) else _read_file(cell, f"{where} {CONTROL}", folder)
         return SetEntry(name, clip, text or "", masks, references, control)
 
 
@@ -159,6 +157,10 @@ def _choose_masks(files: list[str], texts: list[str]) -> dict[str, str]:
         for name in (*files, *texts)
         if name == MASK or (name.startswith(f"{MASK}_") and name in files)
     }
+
+
+def _keep_column(name: str, columns: list[str]) -> str:
+    return name if name in columns else ""
 
 
 def _holds_files(kind: Any) -> bool:
@@ -384,12 +386,10 @@ class Tables:
         """
         schema = _build_schema(contents)
         writer = _import_arrow("pyarrow.parquet").ParquetWriter
-        # Pictures repeat nothing.
-        plain_pages = {"use_dictionary": False, "write_statistics": False}
         for number, part in enumerate(split_shards(entries, shard)):
             with (
                 replacing(folder / f"train-{number:05d}.parquet") as draft,
-                writer(draft, schema, **plain_pages) as table,
+                writer(draft, schema, use_dictionary=False, write_statistics=False) as table,
             ):
                 for group in split_shards(part, ROWS):
                     rows = [_make_row(entry, schema.names) for entry in group]

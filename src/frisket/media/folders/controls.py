@@ -40,11 +40,13 @@ def match_controls(
     controls = list_named_alike(clips, folder, left, skip=skip, kind="control pictures")
     matches = {name: path for name, path in controls.items() if name in clips}
     if not matches:
-        there = f"a file there is {next(iter(controls))!r}" if controls else "no picture is there"
+        example_file = (
+            f"a file there is {next(iter(controls))!r}" if controls else "no picture is there"
+        )
         raise ControlNotFound(
             f"control {folder}: no control picture matches any of the {len(clips)} clips; a clip is"
-            f" {example!r}, {there}; a control picture needs its clip's name and sub-folder, with"
-            " any image or video suffix"
+            f" {example!r}, {example_file}; a control picture needs its clip's name and sub-folder,"
+            " with any image or video suffix"
         )
     return matches, list(left.hints(folder, {}, ""))
 

@@ -103,6 +103,44 @@ def writing_labels(
         container.mux(track.encode())
 
 
+@contextmanager
+def open_video_writer(
+    path: Path, fps: float | int
+) -> Iterator[Callable[[NDArray[np.uint8]], None]]:
+    """A call that appends one H W 3 frame to an FFV1 .mkv; the file appears when all is written.
+
+    Bit for bit, as `write` with `lossless`, but for one frame in memory at a time. ValueError on
+    another suffix, on no frames, and where the size changes.
+    """
+    if path.suffix.lower() != ".mkv":
+        raise ValueError(f"{path}: lossless (FFV1) video is written as .mkv, not {path.suffix!r}")
+    with (
+        replacing(path) as draft,
+        av.open(
+            str(draft), "w", format="matroska", container_options={"fflags": "+bitexact"}
+        ) as container,
+    ):
+        track = _stream(container, _rate(path, fps), lossless=True)
+        size: tuple[int, ...] = ()
+
+        def add(frame: NDArray[np.uint8]) -> None:
+            nonlocal size
+            if not size:
+                size = track.height, track.width = frame.shape[:2]
+            if frame.shape[:2] != size:
+                raise ValueError(
+                    f"{path}: a frame of {frame.shape[1]} x {frame.shape[0]} after frames of"
+                    f" {size[1]} x {size[0]} (width x height); bring all to one size"
+                )
+            array = np.ascontiguousarray(frame)
+            container.mux(track.encode(VideoFrame.from_ndarray(array, format="rgb24")))
+
+        yield add
+        if not size:
+            raise ValueError(f"{path}: 0 frames at {fps} fps make no video")
+        container.mux(track.encode())
+
+
 def _rate(path: Path, fps: float | int) -> Fraction:
     if not fps > 0:
         raise ValueError(f"{path}: {fps} fps make no video; give a rate above 0")

@@ -21,7 +21,9 @@ from frisket.progress import Progress
 
 log = logging.getLogger(__name__)
 
-NAMED = 20  # clips an error names before it counts the rest
+ClipCut = tuple[tuple[int, ...], tuple[int, int]]  # picked frames, and height and width
+
+CLIPS_NAMED = 20  # clips an error names before it counts the rest
 
 
 class NoControl(ValueError):
@@ -46,7 +48,7 @@ class ControlEncoder(Protocol):
         """One control clip, RGB in [0, 1], to what `ControlSupport.read` makes of it."""
         ...
 
-    def free(self) -> None:
+    def unload(self) -> None:
         """Let go of what is loaded."""
         ...
 
@@ -85,15 +87,19 @@ class ControlEntries:
         return [clip for clip in clips if clip.control is not None]
 
     def open(
-        self, clipset: Clipset, clip: ClipFiles, media: Media, picks: Sequence[Sequence[int]]
+        self, clipset: Clipset, clip: ClipFiles, media: Media, cuts: Sequence[ClipCut]
     ) -> ControlFile | None:
-        """The control of a clip, checked against it; ControlMismatch, BadMedia."""
+        """The control of a clip, checked against it; ControlMismatch, BadMedia.
+
+        `cuts` are the frames and the size of each training clip of the file.
+        """
         if clipset.control is None or clip.control is None:
             return None
         content = hash_content(self.entries.index, clip.control)
         control = ControlFile(clip.control, content, self.probe(clip.control, content))
-        check_control(control, media, picks)
-        if control.still and media.frames > 1 and any(len(run) > 1 for run in picks):
+        runs = [picks for picks, _ in cuts]
+        check_control(control, media, runs)
+        if control.still and any(len(run) > 1 for run in runs):
             self.stills.append(clip.name)
         return control
 
@@ -135,7 +141,7 @@ class ControlEntries:
             )
 
     def run(self) -> None:
-        """Cut and store what is missing; fills `bad`."""
+        """ClipCut and store what is missing; fills `bad`."""
         for count, (key, window) in enumerate(self._jobs.items(), 1):
             control = window.control
             assert control is not None  # `plan` remembers no other
@@ -168,7 +174,7 @@ class ControlEntries:
             self.entries.store("control", key, tensors)
             self.progress("control latents", count, len(self._latents))
         self._latents.clear()
-        self.encoder.free()
+        self.encoder.unload()
 
 
 def check_controls(clipsets: Sequence[Clipset], *, swapped: bool, mixed: bool) -> None:
@@ -193,5 +199,5 @@ def check_controls(clipsets: Sequence[Clipset], *, swapped: bool, mixed: bool) -
 
 
 def _spell_names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{more}"
+    more = f" and {len(names) - CLIPS_NAMED} more" if len(names) > CLIPS_NAMED else ""
+    return f"{', '.join(names[:CLIPS_NAMED])}{more}"

@@ -1,0 +1,1 @@
+"""Control pictures made from clips: edges, lines, light, colours, depth and poses."""

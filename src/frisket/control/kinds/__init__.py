@@ -1,0 +1,1 @@
+"""The shelf of kinds of control pictures; a kind is a file."""

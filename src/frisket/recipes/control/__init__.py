@@ -1,0 +1,1 @@
+"""What `frisket control` does."""
