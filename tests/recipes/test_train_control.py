@@ -216,7 +216,7 @@ def test_another_net_in_the_same_place_is_another_run(
     world: Path, beside: Path, trained: Path
 ) -> None:
     config = config_of(world, beside, control={"source": trained / "controlnet"})
-    with pytest.raises(CheckpointError, match="control.source"):
+    with pytest.raises(CheckpointError, match=r"control.source"):
         train(config.model_copy(update={"losses": type(config.losses)(prior=0.5)}))
 
 

@@ -41,7 +41,10 @@ __all__ = [
 
 
 R = TypeVar("R", bound=Section)
-FACE_PATHS = ("embedder_source", "references", "detector_source")  # of losses.identity
+TERM_PATHS = {  # options of loss terms that name files or folders
+    "identity": ("embedder_source", "references", "detector_source"),
+    "consistency": ("source",),
+}
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -222,7 +225,7 @@ def _absolute(path: Path, origin: Origin, key: Key) -> Path:
 
 
 def _resolve_sources(config: Config, origin: Origin) -> Config:
-    """`model.source` and `maskgen.sources` name hub ids or paths, `losses.identity` paths."""
+    """`model.source` and `maskgen.sources` name hub ids or paths, some loss terms paths."""
     changed: dict[str, Any] = {}
     source = _resolve_source(config.model.source, origin, ("model", "source"))
     if source != config.model.source:
@@ -233,17 +236,27 @@ def _resolve_sources(config: Config, origin: Origin) -> Config:
     }
     if sources != config.maskgen.sources:
         changed["maskgen"] = config.maskgen.model_copy(update={"sources": sources})
-    identity = config.losses.identity
-    if isinstance(identity, dict):
-        table = {
-            option: _resolve_source(value, origin, ("losses", "identity", option))
-            if option in FACE_PATHS and isinstance(value, str)
-            else value
-            for option, value in identity.items()
-        }
-        if table != identity:
-            changed["losses"] = config.losses.model_copy(update={"identity": table})
+    if tables := _resolve_terms(config, origin):
+        changed["losses"] = config.losses.model_copy(update=tables)
     return config.model_copy(update=changed) if changed else config
+
+
+def _resolve_terms(config: Config, origin: Origin) -> dict[str, dict[str, Any]]:
+    """The tables of loss terms whose paths change, with these resolved."""
+    changed: dict[str, dict[str, Any]] = {}
+    for name, options in TERM_PATHS.items():
+        section = getattr(config.losses, name)
+        if not isinstance(section, dict):
+            continue
+        table = {
+            option: _resolve_source(value, origin, ("losses", name, option))
+            if option in options and isinstance(value, str)
+            else value
+            for option, value in section.items()
+        }
+        if table != section:
+            changed[name] = table
+    return changed
 
 
 def _resolve_source(source: str, origin: Origin, key: Key) -> str:

@@ -96,6 +96,13 @@ class Losses(Section):
     identity: Strength | dict[str, Any] = 0.0
     """The face in a region looks like the person (docs/identity-loss). Options: t_max, region,
     frames, embedder, embedder_source, references, detector, detector_source."""
+    consistency: Strength | dict[str, Any] = 0.0
+    """The decoded prediction has the structure of the clip or of its control picture
+    (docs/control-terms). Options: t_max, where, extractor = edges | canny | luma | colours | depth,
+    source, target, kind, frames, average."""
+    teacher: Strength | dict[str, Any] = 0.0
+    """Stay with the base beside its ControlNet outside the mask (docs/control-terms). Options:
+    t_min, normalise, kind, delta."""
     balance: Literal["none", "concepts"] = "none"
     """concepts: regions with a phrase teach equally over the data set, however rare or small."""
     normalise: Literal["sample", "batch", "none", "area", "global"] | None = None
@@ -128,6 +135,8 @@ class Losses(Section):
             "attention": self.attention,
             "reconstruction": self.reconstruction,
             "identity": self.identity,
+            "consistency": self.consistency,
+            "teacher": self.teacher,
             **(self.__pydantic_extra__ or {}),
         }
         tables = {

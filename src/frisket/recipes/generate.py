@@ -83,7 +83,6 @@ def generate(
     """Sample every prompt with every seed; write the pictures, one grid and `generate.json`.
 
     `out` is a folder, or what names one when all that could be refused was not.
-
     `lora` are adapter files with their strengths (1 as trained); all of them act together, each
     where its own of `masks` says (`-`, and those without one: everywhere). `fuse` asks for a method
     that finds where each LoRA's words are and lets it act there alone, and writes the masks that it
@@ -96,19 +95,17 @@ def generate(
     pictures it edits. Sizes in pixels, steps and guidance default to the variant's own. Pictures
     are on disk as soon as they are done. The text encoder is gone before the denoiser is loaded.
 
-    Raises ConfigError for no prompts or no seeds, for a wrong prompt file and for LoRAs that cannot
-    be fused by these prompts, AdapterMismatch for a LoRA of another base, WeightsNotFound,
-    BadMedia, what `plan_methods` and `plan_control` raise, and ValueError for what the model cannot
-    make.
+    Raises ConfigError for no prompts or no seeds, a wrong prompt file and LoRAs that cannot be
+    fused by these prompts, AdapterMismatch for a LoRA of another base, WeightsNotFound, BadMedia,
+    what `plan_methods` and `plan_control` raise, ValueError for what the model cannot make.
     """
     check_config(config)
-    lines = _list_lines(prompts, prompt_file, seeds)
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
     size: dict[str, Any] = {"height": height, "width": width, "frames": frames, "steps": steps}
     settings = {**size, "negative": negative, "images": tuple(images), "guidance": guidance}
     variant = family.variants[source.variant]
-    shots = build_specs(variant, lines, seeds, settings)
+    shots = build_specs(variant, _list_lines(prompts, prompt_file, seeds), seeds, settings)
     check(family, source.variant, shots)
     loras = plan_loras(family, source, lora, shots, fuse=fuse, masks=masks)
     plan = plan_methods(config.identity, family, source, shots, fuse=fuse.method, focus=loras.focus)
@@ -117,9 +114,8 @@ def generate(
     factors: list[Factors] = []
     keep = factors if loras.is_routed else None
     parts = load_sampler(family, source, plan_of(config), lora, loras.places, keep=keep)
-    fused, methods = loras.build(family, parts, factors), dict(plan.build(family, parts))
-    if followed is not None:
-        methods[LABEL] = followed.build(family, parts, source)
+    fused = loras.build(family, parts, factors)
+    methods = _build_methods(family, parts, source, plan, followed)
     versions = list_versions(tuple(methods), lora=bool(lora), without=without)
     folder = out if isinstance(out, Path) else out()
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,16 +130,26 @@ def generate(
             loras.save_masks(fused, picture, path, variant.fps)
         progress("sampling", len(samples), len(shots) * len(versions))
     ordered = [samples[index, version.name] for index in range(len(shots)) for version in versions]
-    record = describe(family, source, loras, ordered, plan, followed)
     clips = [saved_sample.picture.frames for saved_sample in ordered]
     likeness = measure_resemblance(plan if without else NO_METHODS, clips)
+    record = describe(family, source, loras, ordered, plan, followed)
     record |= {"likeness": likeness.records} if likeness.records else {}
     sheet = _lay_grid(ordered, len(versions), len(seeds), likeness.labels)
-    return Generated(
-        tuple(saved_sample.path for saved_sample in ordered),
-        save(sheet, folder / "grid", variant.fps),
-        write_record(record, folder / "generate.json"),
-    )
+    paths = tuple(saved_sample.path for saved_sample in ordered)
+    grid_path = save(sheet, folder / "grid", variant.fps)
+    return Generated(paths, grid_path, write_record(record, folder / "generate.json"))
+
+
+def _build_methods(
+    family: Family,
+    parts: Parts,
+    source: Source,
+    plan: MethodPlan,
+    followed: ControlPlan | None,
+) -> dict[str, Method]:
+    """What acts besides LoRAs, by label: the methods, then the ControlNet."""
+    control = {} if followed is None else {LABEL: followed.build(family, parts, source)}
+    return {**plan.build(family, parts), **control}
 
 
 def _lay_grid(
@@ -222,7 +228,7 @@ def describe(
     fused = {} if loras.fusion is None else {"fuse": loras.fusion.describe()}
     methods = {"methods": plan.describe()} if plan.planned else {}
     control = {} if followed is None else {LABEL: followed.describe()}
-    is_told = bool(plan.planned) or followed is not None
+    has_methods = bool(plan.planned) or followed is not None
     return (
         fused
         | methods
@@ -250,7 +256,7 @@ def describe(
                 {
                     "file": saved_sample.path.name,
                     "lora": saved_sample.version.lora,
-                    **({"methods": list(saved_sample.version.methods)} if is_told else {}),
+                    **({"methods": list(saved_sample.version.methods)} if has_methods else {}),
                     **asdict(saved_sample.picture.spec),
                     "images": [
                         {"path": str(path), "sha256": digest(path)}

@@ -216,7 +216,7 @@ def _connect_net(
         preview = lay_preview(prepared, previews.vae, previews.list_specs())
     controls = connect_controls(config, family, denoiser, net, preview)
     if previews is not None and preview is not None:
-        previews.make_method, previews.beside = controls.make_method, "without control"
+        previews.make_method, previews.plain_label = controls.make_method, "without control"
     return controls
 
 

@@ -13,7 +13,7 @@ from frisket.data.cached.store import Cache
 from frisket.data.loader import Loader
 from frisket.families.base import layer_names
 from frisket.families.experts import Experts
-from frisket.losses.base import FACES
+from frisket.losses.base import FACES, STRUCTURE
 from frisket.progress import Progress
 from frisket.runs.banner import rows
 from frisket.runs.card import (
@@ -227,6 +227,10 @@ def prepare_validation(
         condition=nullcontext if shown is None else shown.show,
         faces=trainer.faces,
         comparing={name: term for name, (term, _) in trainer.terms.items() if FACES in term.needs},
+        structure=trainer.structure,
+        extracting={
+            name: term for name, (term, _) in trainer.terms.items() if STRUCTURE in term.needs
+        },
     )
     base: dict[str, float] = {}
     # As it trains: a base in float32 would be judged in another precision than it learns in.

@@ -18,6 +18,7 @@ from frisket.runs.image_adapters.setup import check_image_adapter
 from frisket.runs.methods.token_routing import check_routing
 from frisket.runs.prepare import check_device
 from frisket.runs.sampling.preview_faces import check_preview_faces
+from frisket.runs.structure.asking import check_structure
 from frisket.training import optim, optim_probe
 from frisket.training.memory import plan as memory_plan
 from frisket.training.memory.offload import check_depth
@@ -120,6 +121,7 @@ CHECKS: tuple[ConfigCheck, ...] = (
     _check_concepts,
     _check_attention,
     check_faces,
+    check_structure,
     check_paths,
     _memory,
     _shape,

@@ -34,6 +34,8 @@ from frisket.runs.image_adapters.showing import ShownReferences
 from frisket.runs.methods.patch_masking import make_masking
 from frisket.runs.methods.token_routing import make_routing
 from frisket.runs.refusals import optimizer_of
+from frisket.runs.structure.asking import has_frozen_net
+from frisket.runs.structure.watching import watch_structure
 from frisket.training import optim, schedules
 from frisket.training.confine import Confinement
 from frisket.training.distributed import Team
@@ -240,6 +242,7 @@ def build_trainer(
     )
     weights = weights_of(config)
     limits = limit_adapter(config, family, denoiser, weights, shown)
+    faces = make_watch(config, family, source)
     wrapped = accelerator.prepare(denoiser) if accelerator.num_processes > 1 else denoiser
     return Trainer(
         family=family,
@@ -265,7 +268,9 @@ def build_trainer(
         ),
         team=team,
         routing=make_masking(config, family, denoiser) or make_routing(config, family, denoiser),
-        faces=make_watch(config, family, source),
+        faces=faces,
+        structure=watch_structure(config, family, source, faces.decode if faces else None),
+        controlled=has_frozen_net(config),
         average=Average(parameters, settings.ema) if settings.ema else None,
         generator=shown.generator if isinstance(shown, ShownControls) else torch.Generator(),
         **limits,

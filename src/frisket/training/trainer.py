@@ -231,8 +231,8 @@ class Trainer:
 
     def lay(self, group: Sequence[Batch]) -> list[MicroBatch]:
         """What the micro-batches of one step are made of: noise, t, weights, divisor, share."""
-        moved = [batch.to(self.accelerator.device) for batch in group]
-        drawn = [self.plan.unmask(batch, self.generator) for batch in moved]
+        batches = [batch.to(self.accelerator.device) for batch in group]
+        drawn = [self.plan.unmask(batch, self.generator) for batch in batches]
         terms = (term for term, _ in self.terms.values())
         weighing, micros = self.plan.make_weighting(self.weights, self.grid, terms), []
         for batch in drawn:

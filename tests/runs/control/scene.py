@@ -9,6 +9,7 @@ from diffusers.utils import logging as diffusers_logging
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES
 from frisket.families.control.base import CONTROLS
+from frisket.families.experts import first
 from frisket.media.frames import decode, write_image
 from frisket.runs import quickstart_data
 
@@ -23,7 +24,7 @@ def write_model(folder: Path, family: str, variant: str) -> Path:
         parts = shelf.tiny(variant)
         shelf.save(parts, path)
         assert parts.denoiser is not None
-        net: Any = CONTROLS.load(family).tiny(parts.denoiser)
+        net: Any = CONTROLS.load(family).tiny(first(parts.denoiser))
         net.save_pretrained(folder / f"{family}-{variant}-net")
     return path
 

@@ -27,11 +27,17 @@ def scale_rows(value: Tensor, scale: Float[Tensor, " r"], like: Tensor) -> Tenso
     Under autocast it stays in what the net computed in, as the denoiser's own layers do: a float32
     residual would lift what it is added to out of bfloat16, in rows without control too.
     """
-    if not torch.is_autocast_enabled(like.device.type):
+    if not _is_autocast(like.device):
         value = value.to(like.dtype)
     factor = scale.to(value.device, torch.float32).view(-1, *[1] * (value.ndim - 1))
     scaled = (value * factor).to(value.dtype)  # rounded once, as a plain number would be
     return torch.where(factor == 0, torch.zeros_like(value), scaled)
+
+
+def _is_autocast(device: torch.device) -> bool:
+    """Whether a region of autocast is open; of the meta device, which knows none, on any other."""
+    kinds = ("cpu", "cuda") if device.type == "meta" else (device.type,)
+    return any(torch.is_autocast_enabled(kind) for kind in kinds)
 
 
 def check_rows(control: Tensor, expected: Sequence[int], reason: str) -> None:

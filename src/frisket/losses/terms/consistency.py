@@ -142,25 +142,25 @@ class ConsistencyLoss:
         assert step.clean is not None
         frames = [frame for frame in comparison.frames[row] if bool(cells[:, frame].any())]
         estimate, clean = step.estimate[row], step.clean[row].detach()
-        taught = (cells > 0).float()
+        taught_cells = (cells > 0).float()
         errors = []
         for frame in frames:
-            window = cut_window(estimate, clean, taught, frame)
+            window = cut_window(estimate, clean, taught_cells, frame)
             structure = comparison.extract(_show_last(step, window))
             with torch.no_grad():
                 if self.target == "control":
-                    wanted = _read_control(comparison, row, frame, structure)
+                    target_map = _read_control(comparison, row, frame, structure)
                 else:
-                    context = cut_window(clean, clean, taught, frame)
-                    wanted = comparison.extract(_show_last(step, context))
-            errors.append(self._measure(structure, wanted, cells[:, frame]))
+                    context = cut_window(clean, clean, taught_cells, frame)
+                    target_map = comparison.extract(_show_last(step, context))
+            errors.append(self._measure(structure, target_map, cells[:, frame]))
         error = torch.stack(errors).mean() if errors else estimate.flatten()[:0].float().sum()
         comparison.errors.append(error.detach())
         return error
 
-    def _measure(self, structure: Structure, wanted: Structure, cells: Tensor) -> Tensor:
+    def _measure(self, structure: Structure, target_map: Structure, cells: Tensor) -> Tensor:
         """The weighted mean over pixels and planes; each pixel weighs what its cell does."""
-        difference = structure - wanted
+        difference = structure - target_map
         error = difference.square() if self.kind == "mse" else difference.abs()
         pixels = functional.interpolate(cells[None], error.shape[3:], mode="nearest-exact")
         return weighted_mean(error, pixels[:, :, None].to(error.device))[0]

@@ -52,8 +52,8 @@ class Teacher:
         """Weighted distance of each sample to the teacher, float32; 0 where nothing is outside."""
         if step.prior_control is None:
             raise ValueError("teacher: the step carries no prediction of the base under control")
-        counted = (step.t >= self.t_min).float().view(-1, 1, 1, 1, 1)
-        outside = weigh_outside(step) * counted
+        level_mask = (step.t >= self.t_min).float().view(-1, 1, 1, 1, 1)
+        outside = weigh_outside(step) * level_mask
         divisor = divisors(outside, step.prediction.shape[1], self.normalise)
         divisor = torch.where(divisor > 0, divisor, math.inf)  # nothing is outside
         if step.importance is not None:  # after the divisor: the mean over the draws stays

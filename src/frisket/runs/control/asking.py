@@ -42,6 +42,7 @@ class ControlPlan:
     def build(self, family: Family, parts: Parts, source: Source) -> Method:
         """The method for a loaded denoiser; ConfigError for a net of another model."""
         assert parts.denoiser is not None
+        assert parts.vae is not None
         model = first(parts.denoiser)
         net = load_net(
             self.support,
@@ -145,8 +146,8 @@ def lay_control(path: Path, size: ClipSize) -> Clip:
     if not path.exists():
         raise ConfigError(f"there is no control picture {path} (--control)")
     media = probe(path)
-    own = (media.height, media.width)
-    if not fits(own, (height, width)):
+    media_size = (media.height, media.width)
+    if not fits(media_size, (height, width)):
         raise ConfigError(
             f"{path} (--control) is {media.width} x {media.height} and the samples are"
             f" {width} x {height} (width x height): the aspect ratios differ; set --width and"
@@ -157,6 +158,6 @@ def lay_control(path: Path, size: ClipSize) -> Clip:
             f"{path} (--control) has {media.frames} frames, and {frames} are sampled: give a"
             f" picture, or as many frames (--frames {media.frames})"
         )
-    geometry = Geometry(own, (height, width), tuple(range(media.frames)))
+    geometry = Geometry(media_size, (height, width), tuple(range(media.frames)))
     pixels = read_control(ControlFile(path, "", media), geometry, media.frames)
     return (pixels.float() / 255).expand(-1, frames, -1, -1)[None]

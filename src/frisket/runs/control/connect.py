@@ -110,4 +110,4 @@ def _resize(control: Clip, size: ClipSize) -> Clip:
     shrinks = height <= control.shape[3]
     mode = "area" if shrinks else "bilinear"
     resized = functional.interpolate(pictures, (height, width), mode=mode)
-    return resized.unflatten(0, (1, frames)).transpose(1, 2)
+    return resized.view(1, frames, *resized.shape[1:]).transpose(1, 2)

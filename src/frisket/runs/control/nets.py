@@ -14,10 +14,10 @@ from frisket.families.tiny import seed_torch
 
 def load_support(family: Family, variant: str, option: str) -> ControlSupport:
     """How a family takes ControlNets; ConfigError, which names `option`, where it takes none."""
-    if family.name not in (known := CONTROLS.names()):
+    if family.name not in (families := CONTROLS.names()):
         raise ConfigError(
             f"{option}: there is no ControlNet for {family.name}; these families have them:"
-            f" {', '.join(known)}"
+            f" {', '.join(families)}"
         )
     support = CONTROLS.load(family.name)
     if reason := support.refuse(variant):

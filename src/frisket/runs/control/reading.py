@@ -46,8 +46,8 @@ class ControlReader:
                 tile(self._vae)
             self._net = self._load_net_shapes()
         assert self._net is not None
-        moved = control.to(self.source.device, self.source.dtype)
-        return self.support.read(self._net, self._vae, moved).cpu()
+        pixels = control.to(self.source.device, self.source.dtype)
+        return self.support.read(self._net, self._vae, pixels).cpu()
 
     def _load_net_shapes(self) -> nn.Module:
         """The net on the meta device: what is read depends on its configuration alone."""
@@ -55,8 +55,8 @@ class ControlReader:
         if path is not None:
             return load_net(self.support, path, variant, dtype=self.source.dtype, device="meta")
         shapes = self.family.load_denoiser(replace(self.source, device="meta", quantise="none"))
-        plain = unwrap_model(next(iter(experts_of(shapes).values())))
-        return start_net(self.support, plain.to("meta"), self.config.control.layers)
+        model = unwrap_model(next(iter(experts_of(shapes).values())))
+        return start_net(self.support, model.to("meta"), self.config.control.layers)
 
     def free(self) -> None:
         """Let go of the models, on the device too."""

@@ -76,16 +76,16 @@ def open_net(config: Config, family: Family, denoiser: nn.Module, source: Source
 def describe_control(config: Config) -> str:
     """What is under control and how, in a line of the banner."""
     options = config.control
-    place = {"none": "", "inside": ", inside the regions alone", "outside": ", outside them alone"}
-    where = place[options.confine]
+    places = {"none": "", "inside": ", inside the regions alone", "outside": ", outside them alone"}
+    place = places[options.confine]
     if is_control_run(config):
         begin = f"from {options.source.name}" if options.source is not None else "from the base"
-        return f"a ControlNet, begun {begin}{where}; the base is frozen, no LoRA"
+        return f"a ControlNet, begun {begin}{place}; the base is frozen, no LoRA"
     assert options.source is not None
     least, most = options.drawn_scale
     return (
         f"{options.source.name}, frozen, at {least:g} to {most:g}, off in"
-        f" {options.drawn_dropout:.0%} of the draws{where}"
+        f" {options.drawn_dropout:.0%} of the draws{place}"
     )
 
 

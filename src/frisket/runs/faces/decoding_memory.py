@@ -1,4 +1,4 @@
-"""What looking at decoded faces takes beside a training step, foretold from shapes."""
+"""What looking at decoded pictures takes beside a training step, foretold from shapes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,8 +7,11 @@ import torch
 
 from frisket.config.tree import Config
 from frisket.families.base import Family, Source, WeightsNotFound
+from frisket.losses.base import DECODED
 from frisket.losses.decoding import CONTEXT
+from frisket.runs.concepts.terms import terms_of
 from frisket.runs.faces.asking import request_of
+from frisket.runs.structure.comparing_memory import measure_comparing
 from frisket.training.memory import precision
 from frisket.training.memory.dry_run import META, Rehearsal
 
@@ -21,11 +24,11 @@ def measure_decoding(
     """MiB of the VAE, the embedder's file, and decoding one clip of `size` (F H W) with gradients.
 
     All of it lies beside what the denoiser keeps for its backward pass: each clip is decoded, and
-    decoded again in the backward pass, by itself. 0 where no term compares faces, or the VAE's
-    shape is not known here.
+    decoded again in the backward pass, by itself. With it what comparing structure takes. 0 where
+    no term looks at decoded pictures, or the VAE's shape is not known here.
     """
     request = request_of(config)
-    if request is None:
+    if not any(DECODED in term.needs for term, _ in terms_of(config).values()):
         return 0.0
     dtype = torch.float32 if source.dtype == torch.float16 else source.dtype
     try:
@@ -41,6 +44,6 @@ def measure_decoding(
         live.hold([*vae.parameters(), *vae.buffers()])
         latents = torch.empty(window, device=META, requires_grad=True)
         live.backward(family.decode(vae, latents).mean())
-    file = Path(request.source).expanduser()
-    embedder = file.stat().st_size if request.source and file.is_file() else 0
-    return (live.peak + embedder) / MIB
+    file = Path(request.source).expanduser() if request is not None else Path()
+    embedder = file.stat().st_size if file.is_file() else 0
+    return (live.peak + embedder) / MIB + measure_comparing(config, size)

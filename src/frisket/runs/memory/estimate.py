@@ -21,8 +21,8 @@ from frisket.families.base import (
 from frisket.families.blocks import blocks_of, plain_tensors
 from frisket.families.experts import experts_of
 from frisket.families.whole_model import open_weights
-from frisket.losses.base import BASE, DECODED, EMA, FACES, Step
-from frisket.runs.control.rehearsal import rehearse_controls
+from frisket.losses.base import BASE, CONTROLLED, DECODED, EMA, FACES, Step
+from frisket.runs.control.memory import rehearse_controls
 from frisket.runs.faces.decoding_memory import measure_decoding
 from frisket.runs.image_adapters.readers import measure_reference
 from frisket.runs.image_adapters.setup import attach_image_adapter, rehearse_rows
@@ -318,6 +318,7 @@ def _rehearse(
             divisor=cells.sum((1, 2, 3, 4)),
             prior=priors.get(BASE),
             prior_ema=priors.get(EMA),
+            prior_control=priors.get(CONTROLLED),
             importance=routed.selection.importance if routed.selection else None,
         )
         values = [term(step).mean() * strength for term, strength in terms]

@@ -44,10 +44,10 @@ class Previews:
     faces: PreviewFaces | None = None  # whose faces are looked for
     # Of what is trained and is no LoRA: how it acts in sampling, by the denoiser as it is.
     make_method: Callable[[nn.Module], Method] | None = None
-    beside: str = ""  # what the same pictures without it are called, in columns of their own
+    plain_label: str = ""  # what the same pictures without it are called, in columns of their own
 
     def list_specs(self) -> tuple[SampleSpec, ...]:
-        """What is sampled."""
+        """Every sample of the grid, prompt by prompt."""
         return tuple(build_preview_specs(self.family.variants[self.variant], self.preview))
 
     def __call__(self, step: int, denoiser: nn.Module) -> Path:
@@ -67,7 +67,7 @@ class Previews:
             device=self.device,
             tile=self.tile,
             method=self._choose_method(denoiser),
-            beside=self.beside,
+            plain_label=self.plain_label,
             look=self.faces.look if self.faces is not None else lambda _: None,
         )
         if self.whole is not None and self.others is not None:

@@ -46,12 +46,12 @@ def write_grid(
     device: torch.device | None = None,
     tile: bool = False,
     method: Method | None = None,
-    beside: str = "",
+    plain_label: str = "",
     look: Callable[[Sequence[Picture]], None] = lambda _: None,
 ) -> Path:
     """A grid of a `[preview]`, a row a prompt and a column a seed, as `path`.png or .mp4.
 
-    `embeddings` are its prompts, embedded; without them `parts` has the text encoder. `beside`
+    `embeddings` are its prompts, embedded; without them `parts` has the text encoder. `plain_label`
     says that the same are sampled without `method` too, in columns after the others, and what those
     are called. `look` is shown the pictures (with it) before they are written.
     """
@@ -65,18 +65,18 @@ def write_grid(
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = len(preview.seeds)
     sheet = grid(pictures, columns)
-    if beside:
-        sheet = _lay_beside(pictures, list(draw()), columns, beside)
+    if plain_label:
+        sheet = _lay_beside(pictures, list(draw()), columns, plain_label)
     return save(sheet, path, family.variants[parts.variant].fps)
 
 
 def _lay_beside(
-    pictures: Sequence[Picture], others: Sequence[Picture], columns: int, name: str
+    pictures: Sequence[Picture], plain_pictures: Sequence[Picture], columns: int, name: str
 ) -> Frames:
-    """Each row with its own others after it; `name` is written under those."""
+    """Each row with its plain ones after it; `name` is written under those."""
     labelled = []
     for start in range(0, len(pictures), columns):
-        for row, note in ((pictures, ""), (others, f" {name}")):
+        for row, note in ((pictures, ""), (plain_pictures, f" {name}")):
             labelled += [(picture, note) for picture in row[start : start + columns]]
     labels = [f"{shot.spec.prompt}\nseed {shot.spec.seed}{note}" for shot, note in labelled]
     return grid([picture for picture, _ in labelled], 2 * columns, labels=labels)
