@@ -38,6 +38,15 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
         *("--embedder-source", "--detector", "--detector-source"),
     }
     | COMMON,
+    "edit": {
+        *("clip", "--mask", "--first", "--edited", "--output", "--caption", "--prompt", "--config"),
+        *("--family", "--variant", "--source", "--revision", "--device", "--dtype", "--quantise"),
+        *("--storage", "--checkpointing", "--swap-blocks", "--tile-vae", "--rank", "--lr"),
+        *("--mask-shape", "--margin", "--boxes", "--loss-mask", "--frames", "--width", "--height"),
+        *("--steps", "--appearance-steps", "--sample-only", "--negative", "--seed", "--guidance"),
+        *("--sampling-steps", "--strength", "--composite", "--feather"),
+    }
+    | COMMON,
     "convert": {
         *("files", "--output", "--to", "--family", "--variant", "--rank", "--scale", "--average"),
         *("--exact", "--merge-into", "--extract", "--dtype", "--expert", "--drop-text"),

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from frisket.cli.app import app
 from frisket.config.editing.request import VideoEditRequest
 from frisket.config.load import ConfigError
 from frisket.config.tree import Config
@@ -90,9 +92,16 @@ def moved(path: Path) -> bool:
     return all(bool(v.any()) for name, v in load_file(path).items() if name.endswith(ends))
 
 
+HEAVY = pytest.mark.slow  # they walk the code of the first
+
+
 @pytest.mark.parametrize(
     ("family", "variant"),
-    [("wan", CLIP), ("wan", SMALL), ("hunyuan_video", "1.5-480p-i2v")],
+    [
+        ("wan", SMALL),
+        pytest.param("wan", CLIP, marks=HEAVY),
+        pytest.param("hunyuan_video", "1.5-480p-i2v", marks=HEAVY),
+    ],
 )
 def test_both_stages_run_and_the_clip_is_sampled(world, tmp_path, family, variant):
     request = ask(world, tmp_path, edited={"3": world / "later.png"}, sampling={"seeds": (0, 1)})
@@ -108,7 +117,7 @@ def test_both_stages_run_and_the_clip_is_sampled(world, tmp_path, family, varian
 
 
 def test_experts_are_both_taught(world, tmp_path):
-    result = edit(ask(world, tmp_path, stages={"steps": 8}), config_of(world, A14B))
+    result = edit(ask(world, tmp_path, stages={"steps": 6}), config_of(world, A14B))
     files = [tmp_path / "motion" / f"lora-{name}.safetensors" for name in ("high", "low")]
     assert all(map(moved, files))
     assert len(result.clips) == 1
@@ -153,8 +162,8 @@ def test_the_stages_show_what_the_method_shows(world, tmp_path):
 
 
 def test_a_stopped_edit_goes_on_and_samples_again_without_training(world, tmp_path, monkeypatch):
-    config = config_of(world, A14B)
-    request = ask(world, tmp_path / "one", edited={"3": world / "later.png"}, stages={"steps": 4})
+    config = config_of(world, SMALL)
+    request = ask(world, tmp_path / "one", edited={"3": world / "later.png"}, stages={"steps": 1})
     whole = edit(request, config)
     other = request.model_copy(update={"output": tmp_path / "two"})
     train, runs = recipe.train, []
@@ -306,3 +315,25 @@ def test_clean_tokens_carry_no_loss(world, tmp_path):
     mask = tensors[CLEAN_MASK][0, 0]
     assert torch.equal(mask[1], 1 - material.edited[1:].amax(0)[::16, ::16])
     assert torch.equal(tensors["clean"][0], tensors["latents"])
+
+
+def test_the_command_edits_a_clip(world, tmp_path):
+    model = model_of(world, SMALL)
+    words = ["edit", world / "clip.mkv", "--mask", world / "mask.mkv"]
+    words += ["--first", world / "first.png"]
+    words += [word for name, value in model.items() for word in (f"--{name}", value)]
+    words += ["--caption", "a red box", "--width", WIDTH, "--height", HEIGHT, "--steps", 1]
+    words += ["--edited", f"3={world / 'later.png'}", "--appearance-steps", 1, "--guidance", 1]
+    words += ["--sampling-steps", 1, "--rank", 2, "--composite", "--feather", 2]
+    words += ["-o", tmp_path / "out"]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    clip = tmp_path / "out" / "samples" / "001" / "seed-0.mp4"
+    assert str(clip) in result.output
+    original = decode(world / "clip.mkv")[:5]
+    write_video(tmp_path / "lossy.mp4", original, 8)
+    rest = [decode(path)[:, :, 80:].float() for path in (clip, tmp_path / "lossy.mp4")]
+    ours, lossy = ((frames - original[:, :, 80:]).abs().mean() for frames in rest)
+    assert ours < lossy + 2  # laid back: as the clip is through H.264
+    wrong = CliRunner().invoke(app, [*map(str, words), "--edited", "first.png"])
+    assert "write it as FRAME=FILE" in str(wrong.exception)

@@ -93,12 +93,13 @@ def run_stage(
         )
     config = stage.config
     if not state.same:
-        if any(stage.folder.glob("checkpoint*")):
+        if any(stage.folder.glob("checkpoints/*")):
             log.info(
                 "%s: begins anew, its clip, mask, pictures or settings are others than before",
                 stage.name,
             )
         config = config.model_copy(update={"run": config.run.model_copy(update={"resume": False})})
+    log.info("%s: %d steps (%s)", stage.name, steps, stage.folder)
     write_state(stage, key, 0)
     train(config, progress=progress)
     write_state(stage, key, steps)

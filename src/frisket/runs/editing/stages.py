@@ -16,7 +16,7 @@ import torch
 from frisket.config.data import Data, MaskSource
 from frisket.config.editing.request import REPEATS, VideoEditRequest
 from frisket.config.tree import Config
-from frisket.data.cached.store import key_of
+from frisket.data.cached.store import Cache, key_of
 from frisket.disk.atomic import replacing
 from frisket.disk.hashing import hash_file
 from frisket.disk.untrusted import read_table
@@ -152,7 +152,7 @@ def _describe_size(request: VideoEditRequest, material: EditMaterial) -> dict[st
 
 def fingerprint(stage: EditStage) -> str:
     """What a stage is made of, but for its steps: settings, base weights, start, data."""
-    record: dict[str, Any] = dict(read_identity(stage.config, stage.config.run.cache))
+    record: dict[str, Any] = dict(read_identity(stage.config, Cache(stage.config.run.cache).folder))
     record["optimizer.lr"] = stage.config.optimizer.lr
     record["sets"] = [
         {
