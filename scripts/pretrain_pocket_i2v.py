@@ -1,6 +1,6 @@
 """Pretrain the pocket image-to-video model from the packaged clip model. Resumable, seeded.
 
-    nice -n 10 python scripts/pretrain_pocket_i2v.py OUT --steps 1000
+    nice -n 10 python scripts/pretrain_pocket_i2v.py OUT --steps 600
 
 It learns a wide input layer whole, and of its convolutions and attention a difference of low rank:
 that, in float16, is all that is packaged (OUT/video-i2v.safetensors; see
@@ -74,7 +74,7 @@ def main() -> None:
     """Train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()

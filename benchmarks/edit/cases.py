@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from frisket.config.editing.request import EditedRegion
 from frisket.families.models.pocket import FAMILY
 from frisket.media.frames import write_image, write_video
-from frisket.pocket.world import COLOURS, MOTIONS, Scene, draw, frames_of, is_held_out, random_scene
+from frisket.pocket.world import (
+    COLOURS,
+    MOTIONS,
+    Scene,
+    draw,
+    draw_background,
+    frames_of,
+    is_held_out,
+    random_scene,
+)
 from frisket.runs.editing.plan import loosen
 
 VARIANT, FRAMES, FPS = "video-i2v", 5, 8.0
@@ -27,16 +36,17 @@ class EditCase:
 
     scene: Scene
     edited: Scene
+    scroll: float = 0.0  # pixels that the background moves a frame
 
     @cached_property
     def source(self) -> Clip:
         """The clip as it is."""
-        return draw_clip(self.scene)
+        return draw_clip(self.scene, self.scroll)
 
     @cached_property
     def truth(self) -> Clip:
         """The edited clip, drawn."""
-        return draw_clip(self.edited)
+        return draw_clip(self.edited, self.scroll)
 
     @cached_property
     def covered(self) -> NDArray[np.float32]:
@@ -52,13 +62,25 @@ class EditCase:
         return np.asarray(loosen(plane, EditedRegion(), grid).numpy() > 0.5)
 
 
-def draw_clip(scene: Scene) -> Clip:
-    """A moving scene, frame by frame."""
-    return np.stack([draw(each)[0] for each in frames_of(scene, FRAMES)])
+def draw_clip(scene: Scene, scroll: float = 0.0) -> Clip:
+    """A moving scene, frame by frame; its background moves `scroll` pixels down and right each."""
+    frames = []
+    for index, each in enumerate(frames_of(scene, FRAMES)):
+        picture, planes = draw(each)
+        if scroll:
+            alpha = planes["subject"][..., None]
+            ground = draw_background(each.background, phase=-scroll * index)
+            paint = np.array(COLOURS[each.colour])
+            picture = (ground * (1 - alpha) + paint * alpha).round().astype(np.uint8)
+        frames.append(picture)
+    return np.stack(frames)
 
 
-def list_cases(seed: int) -> list[EditCase]:
-    """The cases of a seed: held-out captions, moving shapes, enough left outside the boxes."""
+def list_cases(seed: int, scroll: float = 0.0) -> list[EditCase]:
+    """The cases of a seed: held-out captions, moving shapes, enough left outside the boxes.
+
+    A background that scrolls is no wall.
+    """
     rng, cases = np.random.RandomState(6_000 + seed), list[EditCase]()
     motions = tuple(name for name in MOTIONS if name != "still")
     while len(cases) < CASES:
@@ -70,8 +92,10 @@ def list_cases(seed: int) -> list[EditCase]:
             if name not in (background.first, background.second, scene.colour)
         ]
         edited = replace(scene, colour=free[rng.randint(len(free))])
-        case = EditCase(scene, edited)
+        case = EditCase(scene, edited, scroll)
         if not is_held_out(scene) or leaves_too_little(case):
+            continue
+        if scroll and background.pattern == "wall":
             continue
         cases.append(case)
     return cases

@@ -24,7 +24,8 @@ from frisket.runs.editing.sampling import build_condition, build_edit_specs
 from frisket.runs.editing.stages import build_stages, write_material
 from frisket.runs.sampling.sampler import embed_prompts, load_sampler
 
-PART = "edit"
+PARTS = {"edit": 0.0, "moving": 2.0}  # pixels that the background scrolls a frame
+CASES = {"edit": "cases", "moving": "moving"}  # folders of them
 RANK, RATE, STEPS = 16, 1e-3, 100
 SAMPLING_STEPS, GUIDANCE = 20, 1.0
 # Row: whether a LoRA is trained, and whether the mask is part of the condition.
@@ -123,14 +124,14 @@ def measure_clip(clip: Clip, case: EditCase) -> Scores:
     }
 
 
-def run_row(out: Path, name: str, seed: int) -> Cell:
+def run_row(out: Path, part: str, name: str, seed: int) -> Cell:
     """All cases of a seed under a row: the mean of each metric, unless that was done."""
 
     def work() -> tuple[Scores, Clip]:
         clips, scores = [], []
         torch.manual_seed(seed)
-        for number, case in enumerate(list_cases(seed)):
-            folder = out / "cases" / f"{seed}-{number}"
+        for number, case in enumerate(list_cases(seed, PARTS[part])):
+            folder = out / CASES[part] / f"{seed}-{number}"
             write_case(folder, case)
             clip = make_clip(folder, case, name, seed)
             scores.append(measure_clip(clip, case))
@@ -138,4 +139,4 @@ def run_row(out: Path, name: str, seed: int) -> Cell:
         means = {key: float(np.mean([score[key] for score in scores])) for key in scores[0]}
         return means, lay_side_by_side(clips)
 
-    return run_cell(out, PART, name, seed, (), work)
+    return run_cell(out, part, name, seed, (), work)

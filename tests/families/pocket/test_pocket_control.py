@@ -9,7 +9,7 @@ from frisket.families.base import WeightsNotFound
 from frisket.families.control.base import CONTROLS, ControlNotUsable, ControlSupport
 from frisket.families.models.pocket import FAMILY
 from frisket.families.models.pocket.first_frame import FirstFrameVision
-from frisket.families.models.pocket.unet import sees_frames
+from frisket.families.models.pocket.unet import is_image_to_video
 from frisket.families.shared.pocket.vae import PocketVae
 from frisket.families.streams import bind_call
 
@@ -33,7 +33,7 @@ def draw_inputs(variant: str, rows: int = 3, seed: int = 0) -> dict[str, torch.T
 def predict(denoiser, inputs, residuals_of=None):
     """The family's prediction, with what `residuals_of` makes of the UNet's own call joined in."""
     conditioning = {"tokens": inputs["tokens"]}
-    if sees_frames(denoiser):
+    if is_image_to_video(denoiser):
         conditioning |= FAMILY.image_conditioning(PocketVae(4), FirstFrameVision(), inputs["clip"])
     if residuals_of is None:
         return FAMILY.predict(denoiser, inputs["noisy"], inputs["t"], conditioning)

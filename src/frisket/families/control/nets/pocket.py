@@ -26,12 +26,12 @@ from frisket.families.control.loading import expect, load_net
 from frisket.families.control.starting import build_tiny, check_source, find_device
 from frisket.families.models.pocket import FAMILY
 from frisket.families.models.pocket.pipeline import PocketPipeline
-from frisket.families.models.pocket.unet import CHANNELS, MADE_CHANNELS, lay_planes
+from frisket.families.models.pocket.unet import CHANNELS, OUTPUT_CHANNELS, lay_planes
 from frisket.shapes import Clip
 
 DOWN, MIDDLE = "down_block_additional_residuals", "mid_block_additional_residual"
 EMBEDDING = (32,)  # features between a control clip and the net: the VAE halved it already
-SAME = (
+SHARED_SIZES = (
     "in_channels",
     "block_out_channels",
     "down_block_types",
@@ -62,7 +62,7 @@ class PocketControl:
         net = load_net(ControlNetModel, source, variant, dtype=dtype, device=device)
         expected = {
             "in_channels": CHANNELS[variant],
-            "conditioning_channels": MADE_CHANNELS[variant],
+            "conditioning_channels": OUTPUT_CHANNELS[variant],
         }
         expect(net, source, expected, f"It is no ControlNet of pocket {variant}.")
         return net
@@ -89,7 +89,7 @@ class PocketControl:
     def compare(self, net: nn.Module, denoiser: nn.Module) -> str:
         """By the sizes in both configurations."""
         _expect_unet(denoiser)
-        names = {name: name for name in SAME} | {"conditioning_channels": "out_channels"}
+        names = {name: name for name in SHARED_SIZES} | {"conditioning_channels": "out_channels"}
         return compare_configs(net, denoiser, names)
 
     def read(
@@ -136,7 +136,8 @@ class PocketControl:
         output = drop_self(call)
         down = tuple(residual.value for residual in residuals.places[DOWN])
         (middle,) = (residual.value for residual in residuals.places[MIDDLE])
-        before, middle_before = call.get(DOWN), call.get(MIDDLE)
+        before: Any = call.get(DOWN)
+        middle_before: Any = call.get(MIDDLE)
         if (before is None) != (middle_before is None):
             raise ValueError(
                 f"the denoiser was called with one of {DOWN} and {MIDDLE}: residuals of a"
@@ -154,7 +155,7 @@ class PocketControl:
         return PocketPipeline(parts.denoiser, FlowMatchEulerDiscreteScheduler(shift=shift), net)
 
     def call(self, control: Clip, scale: float) -> dict[str, Any]:
-        """`control` and `controlnet_conditioning_scale`."""
+        """By the names of PocketPipeline: the clip as it is, and one scale."""
         return {"control": control, "controlnet_conditioning_scale": scale}
 
     def tiny(self, denoiser: nn.Module) -> nn.Module:

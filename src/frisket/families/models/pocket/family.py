@@ -240,15 +240,15 @@ class Pocket(Standard):
         references: References = (),
     ) -> dict[str, Any]:
         """Embeddings by PocketPipeline's names; `image` where a first frame is seen."""
-        seen_frame: dict[str, Any] = {}
+        frame_argument: dict[str, Any] = {}
         if self.variants[variant].sees == "first_frame":
             if len(references) != 1:
                 raise ValueError(
                     f"pocket {variant} samples from one first frame, {len(references)} pictures"
                     " given"
                 )
-            seen_frame["image"] = Image.fromarray(references[0][0].cpu().numpy())
-        return seen_frame | {
+            frame_argument["image"] = Image.fromarray(references[0][0].cpu().numpy())
+        return frame_argument | {
             "prompt_embeds": positive["tokens"],
             "negative_prompt_embeds": None if negative is None else negative["tokens"],
             "guidance_scale": guidance,

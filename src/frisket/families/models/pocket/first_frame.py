@@ -18,28 +18,30 @@ from frisket.shapes import Clip
 
 SPATIAL = 2  # pixels a cell has on a side
 
-Visible = Float[Tensor, "b 1 F H W"]  # 1 = shown, 0 = grey, which is 0
+ShownPixels = Float[Tensor, "b 1 F H W"]  # 1 = shown, 0 = grey, which is 0
 
 
 class FirstFrameVision(nn.Module):
     """Says that a variant sees the first frame, through the VAE alone; has no weights."""
 
 
-def show_clip(clip: Clip, visible: Visible) -> Conditioning:
+def show_clip(clip: Clip, visible: ShownPixels) -> Conditioning:
     """`condition` b 52 f h w: four mask channels (1 = kept) over the latents of what is shown.
 
     Wan 2.1's in small: channel j of latent frame i > 0 is pixel frame 1 + 4 (i - 1) + j, latent
     frame 0 says frame 0 four times, and a cell is kept where all of its pixels are.
     """
-    shown = torch.where(visible > 0, clip, torch.zeros((), dtype=clip.dtype, device=clip.device))
-    latents = PocketVae(TEMPORAL).encode(shown)
+    kept_clip = torch.where(
+        visible > 0, clip, torch.zeros((), dtype=clip.dtype, device=clip.device)
+    )
+    latents = PocketVae(TEMPORAL).encode(kept_clip)
     cells = functional.pixel_unshuffle(visible.transpose(1, 2), SPATIAL).amin(2)  # b F h w
     spread = torch.cat([cells[:, :1].repeat(1, TEMPORAL, 1, 1), cells[:, 1:]], dim=1)
     mask = spread.unflatten(1, (-1, TEMPORAL)).transpose(1, 2)
     return {"condition": torch.cat([mask.to(latents), latents], dim=1)}
 
 
-def mark_visible(clip: Clip, keep: Tensor | None) -> Visible:
+def mark_visible(clip: Clip, keep: Tensor | None) -> ShownPixels:
     """Which pixels are shown: the whole first frame, and those of `keep` (F H W).
 
     Of a still (F = 1) only those of `keep`: its first frame would be all there is to learn.

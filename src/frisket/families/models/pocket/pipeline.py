@@ -16,9 +16,9 @@ from frisket.families.models.pocket.unet import (
     TEMPORAL,
     add_condition,
     is_for_clips,
+    is_image_to_video,
     lay_planes,
     predict_planes,
-    sees_frames,
 )
 from frisket.families.shared.pocket.text import embed
 from frisket.families.shared.pocket.vae import IMAGE_CHANNELS, PocketVae
@@ -42,7 +42,7 @@ class PocketPipeline(DiffusionPipeline):
     def __init__(
         self, denoiser: Any, scheduler: FlowMatchEulerDiscreteScheduler, controlnet: Any = None
     ) -> None:
-        """Hold the models."""
+        """Hold denoiser and scheduler, and the ControlNet where there is one."""
         super().__init__()
         self.register_modules(denoiser=denoiser, scheduler=scheduler, controlnet=controlnet)
 
@@ -121,7 +121,7 @@ class PocketPipeline(DiffusionPipeline):
         grid = LatentGrid(channels=IMAGE_CHANNELS * temporal, spatial=2, temporal=temporal)
         shape = (batch_size, grid.channels, *grid.cells(num_frames, height, width))
         noise = randn_tensor(shape, generator=generator, device=self.device, dtype=torch.float32)
-        if not sees_frames(self.denoiser):
+        if not is_image_to_video(self.denoiser):
             return noise, None
         if image is None:
             raise ValueError("pocket video-i2v goes on from a first frame: give an image")

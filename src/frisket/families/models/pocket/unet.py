@@ -16,21 +16,23 @@ from frisket.shapes import Latents, PerSample
 TEMPORAL = 4  # pixel frames behind a latent frame of the clip models
 SLOTS = 2  # latent frames of a clip, side by side in the channels
 CLIP_CHANNELS = SLOTS * TEMPORAL * IMAGE_CHANNELS
-SEEN_CHANNELS = TEMPORAL + TEMPORAL * IMAGE_CHANNELS  # of `condition`: mask, clean latents
+CONDITION_CHANNELS = TEMPORAL + TEMPORAL * IMAGE_CHANNELS  # of `condition`: mask, clean latents
 CHANNELS = {  # that the UNet reads
     "image": IMAGE_CHANNELS,
     "video": CLIP_CHANNELS,
-    "video-i2v": CLIP_CHANNELS + SLOTS * SEEN_CHANNELS,
+    "video-i2v": CLIP_CHANNELS + SLOTS * CONDITION_CHANNELS,
 }
 CLEAREST = 0.02  # smallest t a clip model's error is divided by
-MADE_CHANNELS = {  # that it makes, and a ControlNet's control has
+OUTPUT_CHANNELS = {  # that it makes, and a ControlNet's control has
     "image": IMAGE_CHANNELS,
     "video": CLIP_CHANNELS,
     "video-i2v": CLIP_CHANNELS,
 }
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-Planes = Float[Tensor, "r planes h w"]  # what a UNet reads: frames are rows, or lie in the channels
+UNetPlanes = Float[
+    Tensor, "r planes h w"
+]  # what a UNet reads: frames are rows, or lie in the channels
 
 
 def build_net(variant: str, widths: tuple[int, int, int] = (64, 96, 96)) -> Any:
@@ -38,7 +40,7 @@ def build_net(variant: str, widths: tuple[int, int, int] = (64, 96, 96)) -> Any:
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=CHANNELS[variant],
-        out_channels=MADE_CHANNELS[variant],
+        out_channels=OUTPUT_CHANNELS[variant],
         block_out_channels=widths,
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -55,13 +57,13 @@ def is_for_clips(denoiser: nn.Module) -> bool:
     return bool(bare.config.out_channels == CLIP_CHANNELS)
 
 
-def sees_frames(denoiser: nn.Module) -> bool:
+def is_image_to_video(denoiser: nn.Module) -> bool:
     """Whether a denoiser, wrapped or bare, is the image-to-video UNet."""
     bare: Any = getattr(denoiser, "module", denoiser)
     return bool(bare.config.in_channels == CHANNELS["video-i2v"])
 
 
-def lay_planes(latents: Latents, denoiser: nn.Module) -> Planes:
+def lay_planes(latents: Latents, denoiser: nn.Module) -> UNetPlanes:
     """Latent frames as a UNet reads them: rows for that of pictures, channels for that of clips.
 
     A still (f = 1) is for the clip model a clip in which nothing moves: its latent frame twice.
@@ -109,7 +111,7 @@ def predict_planes(
 
 
 def add_condition(
-    planes: Planes, conditioning: Mapping[str, Tensor], denoiser: nn.Module
+    planes: UNetPlanes, conditioning: Mapping[str, Tensor], denoiser: nn.Module
 ) -> Float[Tensor, "r all h w"]:
     """What the image-to-video UNet reads: noisy planes, then those of what it is shown."""
     bare: Any = getattr(denoiser, "module", denoiser)
