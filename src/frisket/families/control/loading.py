@@ -98,21 +98,21 @@ def expect(net: nn.Module, source: str | Path, settings: Mapping[str, Any], reas
             )
 
 
-def _read(kind: Any, where: str, dtype: torch.dtype, *, offline: bool) -> nn.Module:
+def _read(kind: Any, address: str, dtype: torch.dtype, *, offline: bool) -> nn.Module:
     try:
         with ignore_deprecations():
             net, report = kind.from_pretrained(
-                where,
+                address,
                 torch_dtype=dtype,
                 use_safetensors=True,
                 local_files_only=offline,
                 output_loading_info=True,
             )
     except OSError as error:
-        raise _explain_missing(where, error) from error
+        raise _explain_missing(address, error) from error
     except (ValueError, TypeError, RuntimeError, KeyError, NotImplementedError) as error:
         raise ControlNotUsable(
-            f"{where} does not fit its own config.json: {_cut_reason(error)}. Fetch it again."
+            f"{address} does not fit its own config.json: {_cut_reason(error)}. Fetch it again."
         ) from error
     for word, names in (
         ("lacks", report["missing_keys"]),
@@ -120,7 +120,7 @@ def _read(kind: Any, where: str, dtype: torch.dtype, *, offline: bool) -> nn.Mod
     ):
         if names:
             raise ControlNotUsable(
-                f"{where} {word} {len(names)} tensors of a {kind.__name__}, the first is"
+                f"{address} {word} {len(names)} tensors of a {kind.__name__}, the first is"
                 f" {sorted(names)[0]}: it is another model's, or not whole"
             )
     return net
