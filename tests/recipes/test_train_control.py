@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomlkit
 import torch
+from click.testing import Result
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from tests.runs.control.scene import config_of, write_world
+from typer.testing import CliRunner
 
+from frisket.cli.app import app
 from frisket.config.tree import Config
 from frisket.families.base import FAMILIES, Source
 from frisket.recipes.train import train
@@ -112,6 +116,7 @@ def test_dropping_every_control_is_the_plain_masked_training(world: Path, tmp_pa
     ]
 
 
+@pytest.mark.slow
 def test_scale_and_place_change_what_is_learnt(world: Path, tmp_path: Path) -> None:
     tables: list[dict[str, Any]] = [
         {"dropout": 0.0, "scale": (1.0, 1.0)},
@@ -138,7 +143,7 @@ def cut_power(stage: str, step: int, total: int, values: object) -> None:
         raise PowerCut
 
 
-@pytest.mark.parametrize("kind", ["lora", "controlnet"])
+@pytest.mark.parametrize("kind", [pytest.param("lora", marks=pytest.mark.slow), "controlnet"])
 def test_a_killed_run_goes_on_to_the_same_file(world: Path, tmp_path: Path, kind: str) -> None:
     tables: dict[str, Any] = {"optimizer": {"lr": 1e-2, "ema": 0.5}}
     tables["control"] = {"confine": "outside"} | ({"dropout": 0.5} if kind == "lora" else {})
@@ -231,3 +236,55 @@ def test_memory_is_foretold(world: Path, tmp_path: Path) -> None:
     assert train_net.adapter == pytest.approx(net / 2**20)
     assert train_net.weights == pytest.approx(plain.weights)
     assert train_net.optimizer == pytest.approx(2 * net / 2**20)
+
+
+def run_command(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+
+def write_config(config: Config, path: Path) -> Path:
+    tree = config.model_dump(mode="json", exclude_none=True)
+    path.write_text(tomlkit.dumps(tree), encoding="utf-8")
+    return path
+
+
+def test_the_command_line_samples_with_what_was_trained(
+    world: Path, trained: Path, tmp_path: Path
+) -> None:
+    file = write_config(config_of(world, trained, "controlnet"), tmp_path / "run.toml")
+    told = run_command("generate", file, "-p", "sks")
+    assert told.exit_code != 0
+    assert "is a ControlNet, which follows a picture" in " ".join(told.output.split())
+    control = world / "data" / "control" / "0.png"
+    words = ("generate", file, "-p", "sks", "--steps", 2, "--control", control)
+    done = run_command(*words, "--compare", "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    names = sorted(path.name for path in (tmp_path / "out").glob("000*"))
+    assert names == ["000-sks-0-base.png", "000-sks-0-control.png"]
+    record = json.loads((tmp_path / "out" / "generate.json").read_text())
+    assert record["control"]["scale"] == 1.0
+    assert record["control"]["picture"][0]["path"] == str(control)
+    assert {Path(entry["path"]).name for entry in record["control"]["net"]} >= {NET, "config.json"}
+    off = run_command(*words, "--control-scale", 0, "-o", tmp_path / "off")
+    assert off.exit_code == 0, off.output
+    plain = (tmp_path / "out" / "000-sks-0-base.png").read_bytes()
+    assert (tmp_path / "off" / "000-sks-0.png").read_bytes() == plain
+    assert (tmp_path / "out" / "000-sks-0-control.png").read_bytes() != plain
+
+
+@pytest.mark.slow
+def test_a_lora_samples_under_the_net_it_was_trained_beside(
+    world: Path, beside: Path, tmp_path: Path
+) -> None:
+    file = write_config(config_of(world, beside), tmp_path / "run.toml")
+    control, mask = (world / "data" / name / "0.png" for name in ("control", "masks"))
+    words = ("generate", file, "-p", "sks", "--steps", 2, "--control", control)
+    done = run_command(*words, "--compare", "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    names = [path.stem.removeprefix("000-sks-0-") for path in (tmp_path / "out").glob("000*")]
+    assert sorted(names) == ["base", "control", "lora", "lora+control"]
+    pictures = {path.read_bytes() for path in (tmp_path / "out").glob("000*")}
+    masked = run_command(*words, "--control-mask", mask, "-o", tmp_path / "masked")
+    assert masked.exit_code == 0, masked.output
+    pictures.add((tmp_path / "masked" / "000-sks-0.png").read_bytes())
+    assert len(pictures) == 5

@@ -58,7 +58,7 @@ class ControlReader:
         model = unwrap_model(next(iter(experts_of(shapes).values())))
         return start_net(self.support, model.to("meta"), self.config.control.layers)
 
-    def free(self) -> None:
+    def unload(self) -> None:
         """Let go of the models, on the device too."""
         if self._vae is None:
             return
