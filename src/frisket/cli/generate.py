@@ -36,21 +36,7 @@ def add(app: typer.Typer, bar: Bar) -> None:
         prompts, folder = request.preview.prompts, config.run.output
         if request.prompt_file and ("preview", "prompts") not in typed:
             prompts = ()
-        if config.model.train == "image_adapter" and not (
-            request.base or request.loras or config.identity
-        ):
-            stop_for_image_adapter(config, request.config)
-        is_net = config.model.train == "controlnet"
-        if is_net and request.structure.picture is None and not (request.base or request.loras):
-            stop_for_controlnet(config, request.config)
-        loras = choose_adapters(
-            folder,
-            list(request.loras),
-            list(request.strengths),
-            base=request.base or (is_net and not request.loras and not request.strengths),
-            train=config.model.train,
-            optional=bool(config.identity),
-        )
+        loras = choose_parts(config, request)
         with bar() as progress:
             samples = run(
                 config,
@@ -81,6 +67,28 @@ def _load_request() -> "type[GenerateRequest]":
     from frisket.config.calls import GenerateRequest
 
     return GenerateRequest
+
+
+def choose_parts(config: "Config", request: "GenerateRequest") -> list[tuple[Path, float]]:
+    """The LoRAs (or the model) of a call with their strengths, as `choose_adapters`.
+
+    BadParameter where a run trained what samples only when it is shown a picture, and none is
+    given.
+    """
+    kind, is_named = config.model.train, request.base or bool(request.loras)
+    if kind == "image_adapter" and not (is_named or config.identity):
+        stop_for_image_adapter(config, request.config)
+    if kind == "controlnet" and not is_named and request.structure.picture is None:
+        stop_for_controlnet(config, request.config)
+    has_no_lora = kind == "controlnet" and not request.loras and not request.strengths
+    return choose_adapters(
+        config.run.output,
+        list(request.loras),
+        list(request.strengths),
+        base=request.base or has_no_lora,
+        train=kind,
+        optional=bool(config.identity),
+    )
 
 
 def stop_for_image_adapter(config: "Config", config_file: Path) -> None:

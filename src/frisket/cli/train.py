@@ -1,5 +1,8 @@
 """`frisket train`, apart from the recipe so that help needs no torch."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import typer
 
 from frisket.cli.options import (
@@ -18,6 +21,9 @@ from frisket.cli.options import (
     show_bar,
 )
 from frisket.cli.report.event_file import record_output
+
+if TYPE_CHECKING:
+    from frisket.recipes.train import TrainingResult
 
 
 def train(
@@ -44,19 +50,25 @@ def train(
             result = run(settings, progress=progress, announce=show)
     except KeyboardInterrupt as stop:
         raise report_stop(stop) from stop
-    for file in result.loras:
-        record_output("lora", file)
-    if result.model is not None:
-        record_output("model", result.model)
-    if result.image_adapter is not None:
-        record_output("image adapter", result.image_adapter)
-    if result.controlnet is not None:
-        record_output("controlnet", result.controlnet)
-    others = [result.image_adapter or result.controlnet or result.model]
-    files = " and ".join(map(str, result.loras or others))
+    outputs = _list_outputs(result)
+    for name, path in outputs:
+        record_output(name, path)
+    files = " and ".join(str(path) for _, path in outputs)
     typer.echo(
         f"{files}: {result.steps} steps, {result.seconds:.0f} s of CPU time,"
         f" {result.peak_mib:.0f} MiB at most"
     )
     if result.routing:
         typer.echo(f"token routing: {result.routing}")
+
+
+def _list_outputs(result: "TrainingResult") -> list[tuple[str, Path]]:
+    """What a run has left, each with what it is called."""
+    outputs = [("lora", path) for path in result.loras]
+    for name, path in (
+        ("model", result.model),
+        ("image adapter", result.image_adapter),
+        ("controlnet", result.controlnet),
+    ):
+        outputs += [(name, path)] if path is not None else []
+    return outputs

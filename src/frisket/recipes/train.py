@@ -138,13 +138,13 @@ def _train(
     net = open_net(config, family, denoiser, source) if has_control(config) else None
     memory_plan.apply(denoiser, plan, device=team.accelerator.device)
     team.wait()  # a preview's text and another disk's weights take their time
-    shown: ShownReferences | ShownControls | None = _connect_references(
+    shown_rows: ShownReferences | ShownControls | None = _connect_references(
         config, family, denoiser, references, previews
     )
     if net is not None:
-        shown = _connect_net(config, family, denoiser, net, prepared, previews)
-    trainer = build_trainer(config, family, source, team, denoiser, prepared, shown)
-    validate = prepare_validation(config, trainer, prepared, shown)
+        shown_rows = _connect_net(config, family, denoiser, net, prepared, previews)
+    trainer = build_trainer(config, family, source, team, denoiser, prepared, shown_rows)
+    validate = prepare_validation(config, trainer, prepared, shown_rows)
     resume(config, trainer, prepared)
     page = add_hooks(config, trainer, prepared, progress, previews, validate)
     if first:

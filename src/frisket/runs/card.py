@@ -230,10 +230,10 @@ def _describe_result(config: Config) -> str:
             " the folder is `controlnet/`, and `frisket generate CONFIG --control PICTURE` samples"
             " with it."
         )
-    beside = "" if config.control.source is None else ", beside a frozen ControlNet"
+    net = "" if config.control.source is None else ", beside a frozen ControlNet"
     return (
         f"A {config.lora.kind} of rank {config.lora.rank} for {base}, trained with Frisket"
-        f" {__version__}{beside}."
+        f" {__version__}{net}."
     )
 
 

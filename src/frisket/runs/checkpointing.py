@@ -205,7 +205,7 @@ def prepare_validation(
     config: Config,
     trainer: Trainer,
     prepared: Prepared,
-    shown: ShownReferences | ShownControls | None = None,
+    shown_rows: ShownReferences | ShownControls | None = None,
 ) -> Callable[[int], None] | None:
     """Scores of base and tuned model on the held-out clips, into metrics.jsonl; None without such.
 
@@ -224,7 +224,7 @@ def prepare_validation(
         regions=names_of(config),
         t=levels_of(config, trainer),
         seed=config.run.seed,
-        condition=nullcontext if shown is None else shown.show,
+        condition=nullcontext if shown_rows is None else shown_rows.show,
         faces=trainer.faces,
         comparing={name: term for name, (term, _) in trainer.terms.items() if FACES in term.needs},
         structure=trainer.structure,

@@ -221,11 +221,11 @@ def build_trainer(
     team: Team,
     denoiser: torch.nn.Module,
     prepared: Prepared,
-    shown: ShownReferences | ShownControls | None = None,
+    shown_rows: ShownReferences | ShownControls | None = None,
 ) -> Trainer:
     """Everything a trainer stands on, wired; nothing resumed yet, nothing recorded.
 
-    `shown` is what an image adapter on the denoiser, or the ControlNet beside it, is shown.
+    `shown_rows` are what an image adapter on the denoiser, or the ControlNet beside it, is shown.
     """
     run, settings = config.run, config.optimizer
     variant = family.variants[source.variant]
@@ -241,7 +241,7 @@ def build_trainer(
         world=accelerator.num_processes,
     )
     weights = weights_of(config)
-    limits = limit_adapter(config, family, denoiser, weights, shown)
+    limits = limit_adapter(config, family, denoiser, weights, shown_rows)
     faces = make_watch(config, family, source)
     wrapped = accelerator.prepare(denoiser) if accelerator.num_processes > 1 else denoiser
     return Trainer(
@@ -272,7 +272,9 @@ def build_trainer(
         structure=watch_structure(config, family, source, faces.decode if faces else None),
         controlled=has_frozen_net(config),
         average=Average(parameters, settings.ema) if settings.ema else None,
-        generator=shown.generator if isinstance(shown, ShownControls) else torch.Generator(),
+        generator=shown_rows.generator
+        if isinstance(shown_rows, ShownControls)
+        else torch.Generator(),
         **limits,
     )
 
@@ -282,12 +284,12 @@ def limit_adapter(
     family: Family,
     denoiser: torch.nn.Module,
     weights: RegionWeights,
-    shown: ShownReferences | ShownControls | None = None,
+    shown_rows: ShownReferences | ShownControls | None = None,
 ) -> dict[str, Any]:
     """What a trainer is told of where and on which words the adapter acts, and is aligned by."""
     lora, limits = config.lora, list[Callable[[Batch], AbstractContextManager[Any]]]()
-    if shown is not None:
-        limits.append(shown.draw)
+    if shown_rows is not None:
+        limits.append(shown_rows.draw)
     if lora.confine is not None:
         limits.append(Confinement(route(denoiser, family.streams), weights, lora.confine))
     options: dict[str, Any] = {}

@@ -98,7 +98,7 @@ def predict(config: Config, *, prepare: bool = True, kept_share: float = 1.0) ->
     average = 4.0 * known.trained if config.optimizer.ema else 0.0
     trains_all = config.model.train == "all"
     return Prediction(
-        weights=resident + known.beside + (known.adapter if trains_all else 0.0),
+        weights=resident + known.net + (known.adapter if trains_all else 0.0),
         adapter=0.0 if trains_all else known.adapter,
         optimizer=(state + average) / MIB,
         # A part of them is there at the worst moment, all when it has passed.
@@ -145,7 +145,7 @@ class _Demand:
     vae: float | None
     text: float | None
     latents: tuple[int, ...]
-    beside: float = 0.0  # frozen weights of what is no part of the denoiser
+    net: float = 0.0  # frozen weights of a ControlNet, which is no part of the denoiser
 
 
 @lru_cache(maxsize=64)
@@ -193,7 +193,7 @@ def _training(
     shape = (config.run.batch, variant.grid.channels, *variant.grid.cells(*size))
     conditioning = build_conditioning(family, source, denoiser, size, config.run.batch)
     # Last: the net is in no call before it is shown rows of the step's.
-    beside = rehearse_controls(config, family, source, denoiser) if has_control(config) else 0.0
+    net = rehearse_controls(config, family, source, denoiser) if has_control(config) else 0.0
     trained = [value for value in denoiser.parameters() if value.requires_grad]
     experts = tuple(
         (_bytes(expert), tuple(map(_bytes, blocks_of(expert).values())))
@@ -207,7 +207,7 @@ def _training(
     peak += measure_decoding(config, family, source, size)
     adapter = sum(value.nbytes for value in trained) / MIB
     count = sum(value.numel() for value in trained)
-    return _Demand(experts, count, adapter, peak, None, None, shape, beside / MIB)
+    return _Demand(experts, count, adapter, peak, None, None, shape, net / MIB)
 
 
 def build_shapes(config: Config, family: Family, source: Source) -> nn.Module:
