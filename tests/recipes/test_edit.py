@@ -1,6 +1,7 @@
 """`edit` on tiny image-to-video models: from a clip, a mask and a picture to edited clips."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +207,12 @@ def test_a_model_without_a_first_frame_is_refused_by_name(world, tmp_path):
     lost = {"family": "wan", "variant": A14B, "source": str(tmp_path / "lost")}
     with pytest.raises(WeightsNotFound, match="lost is not there"):
         edit(ask(world, tmp_path / "out"), Config.model_validate({"model": lost}))
+    model = config_of(world, SMALL).model
+    copied = shutil.copytree(model.source, tmp_path / "torn")
+    next((copied / "vae").glob("*.safetensors")).unlink()
+    torn = Config(model=model.model_copy(update={"source": str(copied)}))
+    with pytest.raises(WeightsNotFound, match=r"vae has no \.safetensors weights"):
+        edit(ask(world, tmp_path / "out"), torn)
     assert not (tmp_path / "out").exists()
 
 

@@ -12,7 +12,7 @@ from frisket.families.base import References
 from frisket.media.geometry import Geometry
 from frisket.shapes import Clip, Plane
 
-KEPT_ABOVE = 0.5  # a pixel of `keep` is kept above this: the models know all or nothing
+KEPT = 0.5  # a pixel of `keep` is kept above this: the models know all or nothing
 
 
 def lay_first(clip: Clip, references: References) -> Clip:
@@ -39,7 +39,7 @@ def mark_whole(keep: Plane, size: int, temporal: int) -> Tensor:
     `size` is the side of a cell in pixels (F H W must be cut into cells already). Latent frame 0 is
     pixel frame 0, each further one `temporal` frames.
     """
-    small = -functional.max_pool2d(-(keep > KEPT_ABOVE)[:, None].float(), size)[:, 0]
+    small = -functional.max_pool2d(-(keep > KEPT)[:, None].float(), size)[:, 0]
     later = small[1:].unflatten(0, (-1, temporal)).amin(1) if len(small) > 1 else small[1:]
     return functional.pad(later, (0, 0, 0, 0, 1, 0)) + functional.pad(
         small[:1], (0, 0, 0, 0, 0, len(later))

@@ -72,9 +72,14 @@ def check_model(config: Config) -> tuple[Family, Source]:
             f"edit: {family.name} {source.variant} is shown no frame, so there is nothing to put a"
             f" mask on. Take an image-to-video variant: {_spell_models(family)}"
         )
-    if weights.local(source) is not None:
-        family.load_denoiser(replace(source, device=weights.SHAPES))
-        weights.component(source, family.variants[source.variant].repo, "vae")
+    root = weights.local(source)
+    if root is not None:
+        shapes = replace(source, device=weights.SHAPES)
+        family.load_denoiser(shapes)
+        family.load_vae(shapes)
+        for folder in (root / "transformer", root / "vae"):  # as far as it has files to look at
+            if folder.is_dir():
+                weights.check(folder, family.variants[source.variant].repo)
     return family, source
 
 

@@ -13,7 +13,7 @@ from frisket.families.base import Conditioning
 from frisket.families.defaults import TextBundle
 from frisket.families.models.hunyuan_video.version_15 import GRID
 from frisket.families.shared.first_frames import (
-    KEPT_ABOVE,
+    KEPT,
     mark_whole,
     replace_method,
     require_condition,
@@ -62,7 +62,7 @@ def cut_visible(clip: Clip, keep: Plane | None) -> Tensor:
     """1 3 F' H W: what an image-to-video model is shown: the first frame, and what `keep` keeps."""
     if keep is None:
         return clip[:, :, :1]
-    visible = (keep > KEPT_ABOVE).to(clip)
+    visible = (keep > KEPT).to(clip)
     if clip.shape[2] > 1:
         visible[0] = 1
     return clip * visible

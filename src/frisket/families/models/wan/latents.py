@@ -14,7 +14,7 @@ from frisket.families.base import CLEAN_MASK, Conditioning, References
 from frisket.families.defaults import TextBundle
 from frisket.families.models.wan.model_cards import GRID, GRIDS
 from frisket.families.shared.first_frames import (
-    KEPT_ABOVE,
+    KEPT,
     lay_first,
     mark_whole,
     replace_method,
@@ -143,7 +143,7 @@ def visible_in(clip: Clip, keep: Tensor | None) -> Visible:
     visible = clip.new_zeros(len(clip), 1, frames, height, width)
     if keep is not None:
         _check_keep(keep, clip)
-        visible[:] = (keep > KEPT_ABOVE).to(visible)
+        visible[:] = (keep > KEPT).to(visible)
     if frames > 1:
         visible[:, :, 0] = 1
     return visible
