@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from benchmarks.control import consistency, pose
-from benchmarks.control.tables import BEGIN, END, build
+from benchmarks.control.tables import BEGIN, END, SHEETS, build, put_sheets
 from benchmarks.effects.cells import Cell
 from benchmarks.effects.tables import put_tables
 
@@ -54,6 +54,7 @@ def main() -> None:
     text = build(out, options.seeds)
     sys.stdout.write(text)
     if options.page:
+        text = f"{text}\n{put_sheets(out, options.page, 'control', SHEETS)}"
         put_tables(options.page, text, begin=BEGIN, end=END)
 
 

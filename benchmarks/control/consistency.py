@@ -38,6 +38,7 @@ EXTRACTOR = "edges"  # Sobel
 ROWS: Mapping[str, dict[str, Any] | None] = {
     "off": {},
     "on": {"consistency": {"strength": 0.5, "extractor": EXTRACTOR}},
+    "strong": {"consistency": {"strength": 50.0, "extractor": EXTRACTOR}},
 }
 Pictures = NDArray[np.uint8]
 

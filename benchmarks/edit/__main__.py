@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from benchmarks.control.tables import Rows, average, build_part, is_lower, spell_effort
+from benchmarks.control.tables import Rows, average, build_part, is_lower, put_sheets, spell_effort
 from benchmarks.edit import rows
 from benchmarks.effects.tables import put_tables
 
@@ -19,6 +19,7 @@ PARTS: Mapping[str, tuple[str, Sequence[str], Sequence[str]]] = {
     "edit": ("A clip edited behind its edited first frame", tuple(rows.ROWS), COLUMNS),
     "moving": ("The same before a background that scrolls", tuple(rows.ROWS), COLUMNS),
 }
+SHEETS = (("edit", "plain"), ("edit", "edit"), ("moving", "plain"), ("moving", "edit"))
 ROOM = 1.1  # of the plain LoRA's error in the box that an edit may have
 
 
@@ -100,6 +101,7 @@ def main() -> None:
     text = build(out, options.seeds)
     sys.stdout.write(text)
     if options.page:
+        text = f"{text}\n{put_sheets(out, options.page, 'edit', SHEETS)}"
         put_tables(options.page, text, begin=BEGIN, end=END)
 
 

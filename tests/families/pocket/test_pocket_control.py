@@ -8,13 +8,10 @@ import torch
 from frisket.families.base import WeightsNotFound
 from frisket.families.control.base import CONTROLS, ControlNotUsable, ControlSupport
 from frisket.families.models.pocket import FAMILY
-from frisket.families.models.pocket.first_frame import FirstFrameVision
-from frisket.families.models.pocket.unet import is_image_to_video
-from frisket.families.shared.pocket.vae import PocketVae
 from frisket.families.streams import bind_call
 
 CONTROL = CONTROLS.load("pocket")
-UNETS = ("image", "video", "video-i2v")
+UNETS = ("image", "video")
 
 
 def draw_inputs(variant: str, rows: int = 3, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -26,15 +23,12 @@ def draw_inputs(variant: str, rows: int = 3, seed: int = 0) -> dict[str, torch.T
         "t": torch.rand(rows, generator=generator),
         "tokens": torch.randn(rows, 12, 64, generator=generator),
         "control": torch.rand(rows, 3, card.frames, 32, 32, generator=generator),
-        "clip": torch.rand(rows, 3, card.frames, 32, 32, generator=generator),
     }
 
 
 def predict(denoiser, inputs, residuals_of=None):
     """The family's prediction, with what `residuals_of` makes of the UNet's own call joined in."""
     conditioning = {"tokens": inputs["tokens"]}
-    if is_image_to_video(denoiser):
-        conditioning |= FAMILY.image_conditioning(PocketVae(4), FirstFrameVision(), inputs["clip"])
     if residuals_of is None:
         return FAMILY.predict(denoiser, inputs["noisy"], inputs["t"], conditioning)
     forward = denoiser.forward
@@ -154,7 +148,7 @@ def test_residuals_add_up() -> None:
     assert torch.equal(twice[middle], 2 * once[middle])
 
 
-@pytest.mark.parametrize("variant", ["image", "video"])
+@pytest.mark.parametrize("variant", UNETS)
 def test_the_pipeline_samples_what_joined_residuals_give(variant: str) -> None:
     """Its one step is the family's own prediction with residuals, guided as the pipeline guides."""
     parts, inputs = FAMILY.tiny(variant), draw_inputs(variant, rows=1)
@@ -212,7 +206,8 @@ def test_another_kind_of_model_is_refused(tmp_path) -> None:
     FAMILY.tiny("image").denoiser.save_pretrained(tmp_path)
     with pytest.raises(ControlNotUsable, match="holds a UNet2DConditionModel"):
         CONTROL.load(tmp_path, "image", dtype=torch.float32, device="cpu")
-    assert "transformer" in CONTROL.refuse("dit")
+    for variant in ("dit", "video-i2v"):
+        assert "take variant image or video" in CONTROL.refuse(variant)
     assert not any(map(CONTROL.refuse, UNETS))
     with pytest.raises(ControlNotUsable, match="takes no ControlNet"):
         CONTROL.load(tmp_path, "dit", dtype=torch.float32, device="cpu")

@@ -30,6 +30,7 @@ from frisket.families.models.pocket.unet import CHANNELS, OUTPUT_CHANNELS, lay_p
 from frisket.shapes import Clip
 
 DOWN, MIDDLE = "down_block_additional_residuals", "mid_block_additional_residual"
+CONTROLLED = ("image", "video")  # variants that take one
 EMBEDDING = (32,)  # features between a control clip and the net: the VAE halved it already
 SHARED_SIZES = (
     "in_channels",
@@ -47,11 +48,10 @@ class PocketControl:
     reads: Literal["pixels", "latents"] = "latents"
 
     def refuse(self, variant: str) -> str:
-        """The transformer has no skip connections that a net could add to."""
-        if variant in CHANNELS:
+        """The transformer has no skip connections to add to; nets read no first frame either."""
+        if variant in CONTROLLED:
             return ""
-        takers = " or ".join(CHANNELS)
-        return f"pocket {variant} takes no ControlNet: it is a transformer; take variant {takers}"
+        return f"pocket {variant} takes no ControlNet: take variant {' or '.join(CONTROLLED)}"
 
     def load(
         self, source: str | Path, variant: str, *, dtype: torch.dtype, device: str
@@ -88,7 +88,6 @@ class PocketControl:
 
     def compare(self, net: nn.Module, denoiser: nn.Module) -> str:
         """By the sizes in both configurations."""
-        _expect_unet(denoiser)
         names = {name: name for name in SHARED_SIZES} | {"conditioning_channels": "out_channels"}
         return compare_configs(net, denoiser, names)
 
@@ -173,7 +172,7 @@ def _expect_unet(denoiser: nn.Module) -> None:
     if "block_out_channels" not in model.config:
         raise ControlNotUsable(
             f"a pocket ControlNet copies a UNet, and the denoiser is a {type(denoiser).__name__}:"
-            f" take variant {' or '.join(CHANNELS)}"
+            f" take variant {' or '.join(CONTROLLED)}"
         )
 
 
