@@ -26,10 +26,12 @@ from frisket.config.load import check
 from frisket.config.tree import Config
 from frisket.faces.align import align_faces
 from frisket.faces.base import EMBEDDERS, FaceEmbedding, embed_faces
+from frisket.faces.choose import LEAST_FACE
 from frisket.inference.methods.identity.instantid.method import InstantIdStrength
 from frisket.inference.methods.plugin import METHODS, MethodRequest, ReferencePicture
 from frisket.pocket.portraits import ProceduralPortrait
 from frisket.recipes.train import train
+from frisket.runs.faces.reading import measure_side
 
 PEOPLE = range(50_000, 50_100)
 STEPS, BATCH, RATE = 400, 8, 1e-3
@@ -41,6 +43,8 @@ def make_config(bench: Bench, seed: int, name: str) -> Config:
     """The run of a seed; clips of one person lie in one folder, with their key points beside."""
     data = []
     for person in PEOPLE:
+        if count_faces(person) < 2:  # no other clip beside it to be shown: the run refuses it
+            continue
         folder = bench.out / "taught" / str(person)
         write_portraits(folder, list_corpus([person]))
         data.append({"clips": folder / "clips", "masks": folder / "masks", "resolution": SIDE})
@@ -77,6 +81,13 @@ def make_config(bench: Bench, seed: int, name: str) -> Config:
     config = Config.model_validate(tree)
     check(config)
     return config
+
+
+def count_faces(person: int) -> int:
+    """How many of a person's pictures show a face that is read (`LEAST_FACE` pixels a side)."""
+    drawn = [portrait.draw() for portrait in list_corpus([person])]
+    sides = [measure_side(torch.from_numpy(portrait.keypoints)) for portrait in drawn]
+    return sum(side >= LEAST_FACE for side in sides)
 
 
 def describe_portrait(drawn: ProceduralPortrait, name: str) -> ReferencePicture:
