@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from frisket.families.base import Conditioning
 from frisket.families.models.pocket.unet import TEMPORAL
-from frisket.families.shared.first_frames import KEPT_ABOVE, replace_method, require_condition
+from frisket.families.shared.first_frames import KEPT, replace_method, require_condition
 from frisket.families.shared.pocket.vae import PocketVae
 from frisket.shapes import Clip
 
@@ -53,7 +53,7 @@ def mark_visible(clip: Clip, keep: Tensor | None) -> ShownPixels:
             raise ValueError(
                 f"keep is {tuple(keep.shape)} (F H W), its clip is {tuple(clip.shape[2:])}"
             )
-        visible[:] = (keep > KEPT_ABOVE).to(visible)
+        visible[:] = (keep > KEPT).to(visible)
     if clip.shape[2] > 1:
         visible[:, :, 0] = 1
     return visible
