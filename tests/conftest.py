@@ -57,3 +57,9 @@ def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _licences_are_unsaid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said once a process is said in each test that asks for it."""
+    monkeypatch.setattr("frisket.licence._printed_warnings", set())

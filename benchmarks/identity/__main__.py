@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from benchmarks.effects.cells import read_cell
 from benchmarks.effects.tables import put_tables
-from benchmarks.identity import loras, posing, rows
+from benchmarks.identity import loras, posing, rows, taught
 from benchmarks.identity.tables import BEGIN, END, build, put_sheets
 
 from frisket.media.quiet import quiet
@@ -30,7 +30,7 @@ def main() -> None:
         jobs = [
             job
             for seed in options.seeds
-            for part in (rows, loras, posing)
+            for part in (rows, loras, posing, taught)
             for job in part.list_jobs(bench, [seed])
         ]
         for part, name, seed, work in jobs:

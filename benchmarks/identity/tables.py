@@ -33,6 +33,7 @@ PARTS: Mapping[str, tuple[str, str, Sequence[str], Sequence[str]]] = {
         PLAIN,
     ),
     "points": ("Key points with and without IdentityNet", "row", ("off", "on"), ("points", *PLAIN)),
+    "taught": ("InstantID from a configuration", "row", ("start", "taught"), ("points", *PLAIN)),
     "term": ("A masked LoRA with and without the identity term", "row", ("off", "on"), PLAIN),
     "both": ("LoRA, adapter, and both", "row", ("adapter", *BESIDE), PLAIN),
     "region": ("A region", "adapter", REGIONS, ("inside", "outside", *PLAIN)),
@@ -41,6 +42,7 @@ Rows = Mapping[str, Sequence[Cell]]
 SHEETS = (("scale", "0"), ("scale", "1"), ("scale", "3"), ("rescaled", "3"), ("region", "strict"))
 COLOURS = 64  # of a sheet in the page
 LOST = 0.05  # of text that may be lost for identity
+TAUGHT = 0.1  # identity that a run gains (claim 8)
 GAINED, HELD = 0.3, 0.1  # identity by the adapter (claim 1), and kept under a mask (claim 7)
 
 
@@ -168,6 +170,17 @@ def claim_region(means: Means) -> str:
     return _tell(7, f"outside {numbers}; identity {kept:+.3f}", holds=falls and kept >= -HELD)
 
 
+def claim_taught(means: Means) -> str:
+    """8: a run from a configuration at least halves the key points' error, and gains identity."""
+    if len(means) < 2:
+        return ""
+    start, end = means["start"], means["taught"]
+    gain = end["identity"] - start["identity"]
+    numbers = f"{end['points']:.2f} % of the side against {start['points']:.2f} %"
+    holds = 2 * end["points"] <= start["points"] and gain >= TAUGHT
+    return _tell(8, f"{numbers}, identity {gain:+.3f}", holds=holds)
+
+
 CLAIMS: Mapping[str, Callable[[Means], str]] = {
     "scale": claim_scale,
     "guidance": claim_guidance,
@@ -175,6 +188,7 @@ CLAIMS: Mapping[str, Callable[[Means], str]] = {
     "term": claim_term,
     "both": claim_both,
     "region": claim_region,
+    "taught": claim_taught,
 }
 
 

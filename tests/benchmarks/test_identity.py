@@ -85,10 +85,13 @@ def test_claims_are_told_from_means_over_seeds(tmp_path: Path) -> None:
         put_cell(tmp_path, "guidance", "3-3", seed, identity=0.5, text=0.5)
         put_cell(tmp_path, "guidance", "5-3", seed, identity=0.6, text=0.46)
         put_cell(tmp_path, "guidance", "1-3", seed, identity=0.9, text=0.9)
+        put_cell(tmp_path, "taught", "start", seed, identity=0.1, points=8.0)
+        put_cell(tmp_path, "taught", "taught", seed, identity=0.3, points=3.0 + seed)
     text = tables.build(tmp_path, [0, 1])
     assert "Claim 1 holds: identity +0.450 from 0 to 1, text -0.500 from 0 to 3." in text
     assert "Claim 2 holds: text +0.100" in text
     assert "Claim 3 holds: 5-3 (+0.100, -0.040) against 3-3." in text
+    assert "Claim 8 holds: 3.50 % of the side against 8.00 %, identity +0.200." in text
     assert "| `1` | 0.550 (0.500 to 0.600)" in text
     assert text.count("Not run.") == 5
 

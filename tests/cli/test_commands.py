@@ -48,6 +48,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
     "schema": {"--output", "--reference"},
     "families": {"name", "--reference"},
     "methods": {"--family", "--json", "--reference"},
+    "name-norms": {"config", "--config", "--names", "--source"} | COMMON,
     "evaluate": {
         *("runs", "--clips", "--masks", "--prompt", "--unrelated", "--image", "--seeds", "--draws"),
         *("--features", "--faces", "--no-samples", "--strict", "--output"),

@@ -54,6 +54,17 @@ def test_norms_are_guarded_in_words():
             check_norm(bad, "raw", "ada.pt")
 
 
+@pytest.mark.parametrize("form", ["raw", "unit"])
+@pytest.mark.parametrize("norm", [0.4, 0.9, 1.0, 1.49, 1.51, 20.0])
+def test_every_norm_is_of_one_form_alone(form, norm):
+    rows = torch.nn.functional.normalize(torch.ones(1, 8, dtype=torch.float64)) * norm
+    if (norm >= 1.5) == (form == "raw"):
+        check_norm(rows, form, "ada.pt")
+    else:
+        with pytest.raises(EmbeddingMixup, match=r"^ada\.pt: embedding 0 has norm"):
+            check_norm(rows, form, "ada.pt")
+
+
 def test_another_width_is_refused():
     check_width(512, 512, "ada.pt", "InstantID")
     with pytest.raises(EmbeddingMixup, match=r"its embedding has 128 .* InstantID reads 512"):

@@ -5,11 +5,11 @@ from tests.maskgen.tiny import people
 
 from frisket.faces.base import EMBEDDERS, FaceModelNotFound, FaceModelUnusable
 from frisket.faces.detect import DETECTORS
+from frisket.faces.opening import open_embedder
 from frisket.faces.recognise import (
     FaceModels,
     complete_models,
     identify_models,
-    list_face_licences,
     open_recogniser,
 )
 
@@ -54,12 +54,15 @@ def test_models_are_completed_from_the_embedder(tmp_path):
     assert complete_models(chosen) == chosen
 
 
-def test_licences_are_said(tmp_path):
-    lines = list_face_licences(FaceModels("onnx", str(tmp_path)))
-    assert len(lines) == 2
-    assert all("non-commercial" in line for line in lines)
-    lines = list_face_licences(FaceModels("sface"))
-    assert not any("non-commercial" in line for line in lines)
+def test_a_licence_is_said_once_before_anything_is_loaded(tmp_path, caplog):
+    for _ in range(2):
+        with pytest.raises(FaceModelNotFound):
+            open_embedder("onnx", str(tmp_path))
+    (message,) = caplog.messages
+    assert message.startswith("onnx: ")
+    assert "non-commercial" in message
+    open_embedder("tiny")
+    assert len(caplog.messages) == 1
 
 
 def test_the_largest_face_inside_a_plane_is_embedded(tmp_path):

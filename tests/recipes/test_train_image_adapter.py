@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tests.adapters.image.pipelines import build_pipeline
 from tests.recipes.test_train_families import config_of as config_of_family
 from tests.recipes.test_train_families import picture
-from tests.runs.image_adapters.scene import config_of, write_encoder, write_world
+from tests.runs.image_adapters.scene import config_of, measure_adapter, write_encoder, write_world
 
 from frisket.adapters.image.adapter import ImageAdapterModules
 from frisket.adapters.image.files import read_image_adapter
@@ -263,7 +263,7 @@ def test_what_was_trained_samples_as_a_method(
 def test_memory_is_foretold(world: Path, tmp_path: Path) -> None:
     for variant in ("image", "dit"):
         config = config_of(world, tmp_path, variant, image_adapter={"kind": "plus"})
-        assert predict(config, prepare=False).adapter > 0
+        assert predict(config, prepare=False).adapter == pytest.approx(measure_adapter(config))
 
 
 @pytest.mark.parametrize(

@@ -1,123 +1,49 @@
 """`kind = "instantid"`, `"uniid-text"` and `"uniid-adapter"`: methods trained from a config."""
 
 import json
-import shlex
+import os
+import subprocess
+import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
-from safetensors.torch import load_file, save_file
-from tests.runs.image_adapters.scene import config_of
-from typer.testing import CliRunner
+from safetensors.torch import load_file
+from tests.runs.image_adapters.scene import measure_adapter
+from tests.runs.image_adapters.stages import (
+    SIDE,
+    ask_command,
+    config_of_stage,
+    sample_pictures,
+    write_stages,
+)
 
 from frisket.adapters.image.branches import read_branch
 from frisket.adapters.image.instantid import InstantIdModules
-from frisket.cli.app import app
 from frisket.config.load import ConfigError, check
-from frisket.config.run_config import TRAINED
+from frisket.config.run_config import TRAINED, write_trained
 from frisket.config.tree import Config
-from frisket.faces.iresnet import IResNet, IResNetShape
-from frisket.families import tiny
-from frisket.families.base import FAMILIES
-from frisket.media.frames import write_image
-from frisket.pocket.portraits import draw_person, sample_person, sample_view
 from frisket.recipes.train import train
 from frisket.runs.image_adapters.references import prepare_references
-from frisket.runs.image_adapters.results import write_command
 from frisket.runs.memory.estimate import predict
 from frisket.runs.prepare import prepare
 from frisket.runs.refusals import stop_if_refused
 
-SIDE, VIEWS = 96, 4
 POCKET: dict[str, Any] = {"family": "pocket", "variant": "image", "source": ""}
 POCKET_DIT = {**POCKET, "variant": "dit"}
 KINDS = ("instantid", "uniid-text", "uniid-adapter")
 
 
-def write_network(path: Path) -> Path:
-    """A narrow iResNet of random weights, its last stage as wide as its embedding."""
-    torch.manual_seed(0)
-    network = IResNet(IResNetShape((1, 1, 1, 1), (4, 4, 8, 16), embedding=16, cells=49))
-    weights = {key: value for key, value in network.state_dict().items() if value.ndim}
-    weights["fc.weight"] = weights["fc.weight"] * 1000
-    path.mkdir(parents=True)
-    save_file(weights, path / "backbone.safetensors")
-    return path
-
-
-def write_model(folder: Path) -> None:
-    """A tiny SDXL whose two texts have room for words of heads of 64 channels."""
-    family = FAMILIES.load("stable_diffusion")
-    parts: Any = family.tiny("sdxl")
-    torch.manual_seed(0)
-    parts.text.text_encoder = tiny.clip_text(64)
-    parts.text.text_encoder_2 = tiny.clip_text(64, projection=16)
-    config = {**parts.denoiser.config, "cross_attention_dim": 128}
-    parts.denoiser = UNet2DConditionModel.from_config(config)
-    family.save(parts, folder)
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One drawn person in four views with key points beside them, a network and a tiny UNet."""
-    folder = tmp_path_factory.mktemp("stages")
-    rng = np.random.RandomState(3)
-    person = sample_person(rng)
-    for name in ("clips", "masks"):
-        (folder / name).mkdir()
-    for number in range(VIEWS):
-        portrait = draw_person(person, sample_view(rng), SIDE)
-        face = (portrait.planes["face"] * 255).round().astype(np.uint8)[..., None].repeat(3, 2)
-        write_image(folder / "clips" / f"{number}.png", torch.from_numpy(portrait.picture.copy()))
-        write_image(folder / "masks" / f"{number}.png", torch.from_numpy(face))
-        entry = {"size": [SIDE, SIDE], "faces": [{"points": portrait.keypoints.tolist()}]}
-        (folder / "clips" / f"{number}.keypoints.json").write_text(json.dumps(entry))
-    write_model(folder / "sdxl")
-    write_network(folder / "network")
-    return folder
-
-
-def config_of_stage(world: Path, output: Path, kind: str, **sections: Any) -> Config:
-    table = {
-        "encoder": None,
-        "kind": kind,
-        "embedder": "iresnet",
-        "embedder_source": world / "network",
-        "detector": "drawn",
-        **sections.pop("image_adapter", {}),
-    }
-    clips = {"clips": world / "clips", "masks": world / "masks", "caption": "a person"}
-    base: dict[str, Any] = {
-        "model": {"family": "stable_diffusion", "source": str(world / "sdxl")},
-        "data": [{**clips, "resolution": 64}],
-        "regions": {"face": 1.0},
-        "image_adapter": table,
-        "validation": {"holdout": 1},
-        "run": {"steps": 2},
-    }
-    for name, section in sections.items():
-        base[name] = base.get(name, {}) | section if isinstance(section, dict) else section
-    return config_of(world, output, base["model"].pop("variant", "sdxl"), **base)
+    return write_stages(tmp_path_factory.mktemp("stages"))
 
 
 def look(config: Config) -> None:
     check(config)
     stop_if_refused(config)
-
-
-def write_commands(config: Config) -> list[str]:
-    """The command that `frisket generate CONFIG` names, for a picture of the data."""
-    file = config.run.output / TRAINED
-    stop = CliRunner().invoke(app, ["generate", str(file)])
-    assert stop.exit_code
-    words = write_command(config, str(file))
-    assert "".join(words.split()) in "".join(stop.output.replace("\u2502", "").split())
-    picture = config.data[0].clips / "0.png"
-    return shlex.split(words.replace("PICTURE", str(picture)))[1:]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -143,13 +69,7 @@ def test_a_run_leaves_the_public_layout_and_it_samples(
         assert all(bool(value.any()) for value in net.controlnet_mid_block.parameters())
     else:
         assert read_branch(result.image_adapter).kind == kind
-    sampled = CliRunner().invoke(
-        app,
-        [*write_commands(config), "--height", "64", "--width", "64", "--steps", "2", "--compare"],
-    )
-    assert sampled.exit_code == 0, sampled.output
-    base_file, adapted_file = sorted((tmp_path / "run" / "samples").rglob("*0*.png"))[:2]
-    assert base_file.read_bytes() != adapted_file.read_bytes()
+    assert len(set(sample_pictures(config, ask_command(config)))) > 1
 
 
 @pytest.mark.slow
@@ -267,4 +187,47 @@ def test_what_does_not_fit_is_refused_before_any_work(
 @pytest.mark.parametrize("kind", KINDS)
 def test_memory_is_foretold(world: Path, tmp_path: Path, kind: str) -> None:
     config = config_of_stage(world, tmp_path, kind)
-    assert predict(config, prepare=False).adapter > 0
+    assert predict(config, prepare=False).adapter == pytest.approx(measure_adapter(config))
+
+
+# `frisket train` in each of several processes, which then leave what each has at the end.
+RANKS = """
+import sys, torch
+import frisket.recipes.train as recipe
+run = recipe._run_trainer
+def leave(config, trainer, *more):
+    begun = {name: value.detach().clone() for name, value in trainer.parameters.items()}
+    seconds = run(config, trainer, *more)
+    ended = {name: value.detach() for name, value in trainer.parameters.items()}
+    file = config.run.output / f"rank-{trainer.accelerator.process_index}.pt"
+    torch.save({"begun": begun, "ended": ended}, file)
+    return seconds
+recipe._run_trainer = leave
+from frisket.cli.app import app
+app(["train", sys.argv[1]])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_train_one_adapter(world: Path, tmp_path: Path, kind: str) -> None:
+    """Gradients of both ranks, whose noise and clips differ, reach every weight of both."""
+    config = config_of_stage(
+        world, tmp_path / "run", kind,
+        losses={"normalise": "global"}, image_adapter={"references": "other", "dropout": 0.0},
+        optimizer={"lr": 1e-2}, run={"steps": 3, "batch": 1, "save_every": 0, "threads": 1},
+    )  # fmt: skip
+    write_trained(config, tmp_path)
+    (tmp_path / "ranks.py").write_text(RANKS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    command += [str(tmp_path / "ranks.py"), str(tmp_path / TRAINED)]
+    subprocess.run(command, check=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    first, second = (
+        torch.load(tmp_path / "run" / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)
+    )
+    for name, value in first["ended"].items():
+        assert torch.equal(value, second["ended"][name]), name
+    stayed = [
+        name for name, value in first["begun"].items() if torch.equal(value, first["ended"][name])
+    ]
+    assert not stayed

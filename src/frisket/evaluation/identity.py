@@ -88,13 +88,6 @@ class Copying:
             return None
         return fmean(self.nearest) - fmean(self.between)
 
-    @property
-    def share(self) -> float | None:
-        """Share of the faces nearer to a reference than any two references are; None likewise."""
-        if not self.nearest or not self.between:
-            return None
-        return fmean(float(cosine > max(self.between)) for cosine in self.nearest)
-
 
 @dataclass(frozen=True, slots=True)
 class IdentityScore:
@@ -111,11 +104,6 @@ class IdentityScore:
     right: tuple[float, ...] | None
     copying: Copying
     spread: tuple[float, ...] = ()  # of the references: what the same person comes to
-
-    @property
-    def of_faces(self) -> tuple[float, ...]:
-        """The cosines of pictures that show a face."""
-        return tuple(cosine for cosine, has in zip(self.cosines, self.detected, strict=True) if has)
 
 
 def measure_identity(

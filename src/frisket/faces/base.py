@@ -15,12 +15,9 @@ from frisket.registry import Shelf
 
 AlignedFaces = Float[Tensor, "b 3 112 112"]  # RGB in [-1, 1], laid on the template of faces.align
 RawEmbeddings = Float[Tensor, "b d"]  # as the network answers; norms are about 20, never 1
-UnitEmbeddings = Float[Tensor, "b d"]  # divided by their norms
 EmbeddingScale = Literal["raw", "unit"]
 
 SIDE = 112  # pixels of an aligned face
-# Border and words are those of frisket.adapters.image.guards, which stands on the same floor and so
-# cannot be imported; tests/faces/test_guards.py holds them equal.
 LEAST_RAW_NORM = 1.5  # networks of the ArcFace kind answer about 20; a unit embedding has 1
 RAW_WANTED = (
     "a raw one is wanted (norms of about 20): this one was normalised; hand over the network's own"

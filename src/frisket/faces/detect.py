@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -91,7 +90,6 @@ class DetectorPlugin:
     files: str = ""  # what the source must be; empty where the package brings the weights
     published: str = ""  # where its files are to be had
     names: tuple[str, ...] = ()  # of the files: a folder with one of them is taken for its source
-    tiny: Callable[[Path], Path] | None = None  # a small build of its files, for tests
 
 
 DETECTORS: Shelf[DetectorPlugin] = Shelf(

@@ -23,6 +23,7 @@ from frisket.faces.detect import (
     describe_faces,
     find_faces,
 )
+from frisket.faces.opening import open_detector, open_embedder
 
 _Plugin = EmbedderPlugin | DetectorPlugin
 
@@ -70,11 +71,15 @@ class FaceRecogniser:
 
 
 def open_recogniser(models: FaceModels, device: str = "cpu") -> FaceRecogniser:
-    """Load both models; UnknownPlugin, FaceModelNotFound or FaceModelUnusable say what is wrong."""
+    """Load both models, their licences said before.
+
+    UnknownPlugin, FaceModelNotFound or FaceModelUnusable say what is wrong.
+    """
     complete = complete_models(models)
-    detector = DETECTORS.load(complete.detector).load(complete.detector_source, device)
-    embedder = EMBEDDERS.load(complete.embedder).load(complete.source, device)
-    return FaceRecogniser(detector, embedder)
+    return FaceRecogniser(
+        open_detector(complete.detector, complete.detector_source, device),
+        open_embedder(complete.embedder, complete.source, device),
+    )
 
 
 def complete_models(models: FaceModels) -> FaceModels:
@@ -127,17 +132,3 @@ def _find_plugin(plugins: Mapping[str, _Plugin], folder: Path) -> str:
 
 def _holds(plugin: _Plugin, folder: Path) -> bool:
     return any((folder / name).is_file() for name in plugin.names)
-
-
-def list_face_licences(models: FaceModels) -> list[str]:
-    """A line a model on what it may be used for, warnings with it: to be said before first use."""
-    complete = complete_models(models)
-    plugins = {
-        f"face detector {complete.detector}": DETECTORS.load(complete.detector).licence,
-        f"face embedder {complete.embedder}": EMBEDDERS.load(complete.embedder).licence,
-    }
-    return [
-        f"{name}: code {licence.code}, weights {licence.weights}"
-        + (f". {licence.warning}" if licence.warning else "")
-        for name, licence in plugins.items()
-    ]

@@ -1,6 +1,5 @@
 """`frisket evaluate`: did the mask work? Base and trained runs side by side, and how sure it is."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from frisket.evaluation.verdict import Verdict, judge
 from frisket.faces.recognise import (
     FaceRecogniser,
     identify_models,
-    list_face_licences,
     open_recogniser,
 )
 from frisket.families.base import FAMILIES, Family, Source
@@ -38,8 +36,6 @@ from frisket.scoring.runner import BASE, RunScorer, load_training_pictures
 from frisket.scoring.runs import open_runs
 from frisket.scoring.similarity import measure_likeness
 from frisket.training.memory.out_of_memory import room_for
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +144,8 @@ def _check(configs: Sequence[Config], how: Measures) -> None:
 
 
 def _open_faces(folder: Path, device: str) -> FaceRecogniser:
-    """The models in a folder, after saying what they may be used for."""
-    models = identify_models(folder)
-    for line in list_face_licences(models):
-        log.warning("%s", line)
-    return open_recogniser(models, device)
+    """The models in a folder."""
+    return open_recogniser(identify_models(folder), device)
 
 
 def _find_phrases(

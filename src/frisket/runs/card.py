@@ -8,12 +8,14 @@ from typing import Any
 
 from frisket import __version__
 from frisket.config.compat import normalise_of
+from frisket.config.run_config import TRAINED
 from frisket.config.tree import Config
 from frisket.data.records import Prepared
 from frisket.disk.atomic import replacing
 from frisket.families.base import FAMILIES, TOKENS, Variant
 from frisket.objectives.shift import LAWS, SizeShift
 from frisket.runs.epochs import rates_of
+from frisket.runs.image_adapters.results import describe_result, write_published_command
 
 
 def variant_of(config: Config) -> str:
@@ -239,17 +241,18 @@ def _describe_image_adapter_result(config: Config, base: str) -> str:
     options = config.image_adapter
     pictures = {"self": "its own picture", "other": "a picture of another clip of its folder"}
     part = "a region of it alone, on grey" if options.cut else "the whole frame"
-    encoder = _escape_markdown(options.encoder.name if options.encoder is not None else "")
-    network, method, option = f"image encoder `{encoder}`", "ip_adapter", "--encoder FOLDER"
-    if options.kind == "faceid":
+    result = describe_result(options.kind)
+    encoder = options.encoder.name if options.encoder is not None else ""
+    network = f"image encoder `{_escape_markdown(encoder)}`"
+    if "embedder" in result.networks:
         part, network = "the face in it", f"embedder `{_escape_markdown(options.embedder)}`"
-        method, option = "faceid", "--embedder NAME"
+    place = "folder" if result.is_folder else "file"
     return (
         f"An image adapter ({options.kind}) for {base}, trained with Frisket {__version__}: the"
-        f" file is `image_adapter.safetensors`. Each clip was shown {pictures[options.references]}"
-        f" ({part}); give it pictures of the same sort, through the {network} that it was trained"
-        f" with: `frisket generate --method {method} --method-source image_adapter.safetensors"
-        f" {option} --face PICTURE`."
+        f" {place} is `{result.path.as_posix()}`. Each clip was shown"
+        f" {pictures[options.references]} ({part}); give it pictures of the same sort, through the"
+        f" {network} that it was trained with, from this folder:\n\n"
+        f"    {write_published_command(config, TRAINED)}"
     )
 
 

@@ -33,7 +33,7 @@ from frisket.runs.identity import (
     settings_of,
     tell_changes,
 )
-from frisket.runs.image_adapters.results import save_image_adapter
+from frisket.runs.image_adapters.saving import save_image_adapter
 from frisket.runs.image_adapters.setup import is_image_adapter_run
 from frisket.runs.image_adapters.showing import ShownReferences
 from frisket.runs.prepare import Prepared

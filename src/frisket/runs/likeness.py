@@ -32,14 +32,13 @@ LOOKED_AT = 8  # frames of a clip at most, evenly
 class PictureLikeness:
     """One picture or clip against one person.
 
-    `cosine` is the mean over its frames, 0 for a frame without a face; `frames` are the single
-    ones. `detected` is the share of the frames with a face of that person.
+    `cosine` is the mean over its frames, 0 for a frame without a face; `detected` is the share of
+    the frames with a face of that person.
     """
 
     person: str
     cosine: float
     detected: float
-    frames: tuple[float, ...]
 
     def describe(self) -> str:
         """Few words for a label: `ada 0.62`, or `ada: no face`."""
@@ -121,9 +120,7 @@ def measure_likeness(
 
 def _cut_score(score: IdentityScore, begin: int, end: int) -> PictureLikeness:
     cosines = score.cosines[begin:end]
-    return PictureLikeness(
-        score.person, fmean(cosines), fmean(score.detected[begin:end]), tuple(cosines)
-    )
+    return PictureLikeness(score.person, fmean(cosines), fmean(score.detected[begin:end]))
 
 
 def list_faces(recogniser: FaceRecogniser, frame: torch.Tensor) -> list[FaceVector]:

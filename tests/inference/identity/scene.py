@@ -3,10 +3,19 @@
 Drawn by numpy's RandomState, whose stream is frozen.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
+
+from frisket.inference.methods.identity.decoupled import DecoupledGuidance
+from frisket.inference.methods.identity.image_attention import ImageAttention
+from frisket.inference.sample_specs import SampleSpec
 
 HEADS, WIDTH, TEXT, CELLS, TOKENS = 2, 16, 12, 16, 4
 LEVELS = (999.0, 750.0, 500.0, 251.0, 1.0)
@@ -35,6 +44,24 @@ SCHEDULES = {
     "inv_linear": ({}, {"shape": "linear", "inverse": True}),
     "inv_clamp_linear": ({"c": 0.6}, {"shape": "linear", "least": 0.6, "inverse": True}),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class GuidedAttention:
+    """Image adapters with decoupled guidance and nothing else; a method."""
+
+    attention: ImageAttention
+    guidance: DecoupledGuidance
+
+    @contextmanager
+    def attach(
+        self, pipeline: Any, call: Callable[[], dict[str, Any]], specs: Sequence[SampleSpec]
+    ) -> Iterator[None]:
+        with (
+            self.attention.attach(pipeline, call, specs),
+            self.guidance.attach_guidance(call, specs),
+        ):
+            yield
 
 
 def draw(seed: int, *shape: int) -> Tensor:

@@ -21,7 +21,6 @@ from frisket.inference.methods.identity.attention_maps import (
 )
 from frisket.inference.methods.identity.decoupled import DecoupledGuidance
 from frisket.inference.methods.identity.guidance import (
-    STYLISED,
     GuidanceStrength,
     combine_decoupled,
 )
@@ -119,7 +118,12 @@ def test_methods_run_in_a_pipeline_and_leave_it_as_it_was() -> None:
     ones = torch.ones(1, 1, 2, 2)
     assert torch.equal(sample(StrictConfinement(denoiser, attention, ones)), moved)
     assert torch.equal(sample(StrictConfinement(denoiser, attention, 0 * ones)), plain)
-    guide = partial(DecoupledGuidance, family, denoiser, attention)
+
+    def guide(*strengths: GuidanceStrength, **options: Any) -> scene.GuidedAttention:
+        return scene.GuidedAttention(
+            attention, DecoupledGuidance(family, denoiser, attention, *strengths, **options)
+        )
+
     for kind in ("identity", "text"):
         plainly = sample(guide(GuidanceStrength(2.0), GuidanceStrength(2.0), kind=kind))
         torch.testing.assert_close(plainly, moved, rtol=0, atol=1e-4)
@@ -157,9 +161,10 @@ def test_guidance_by_one_strength_is_the_plain_one_and_samples_are_apart() -> No
     matched = combine_decoupled(negative, middle, full, first=1.5, second=3.0, rescale=1.0)
     wanted = (middle.std((1, 2, 3)) + full.std((1, 2, 3))) / 2
     torch.testing.assert_close(matched.std((1, 2, 3)), wanted, **CLOSE)
-    assert [strength.at(2, 0.5) for strength in STYLISED] == [1.5, 3.0]
-    with pytest.raises(ValueError, match="step 5"):
-        STYLISED[0].at(4, 0.1)
+    strength = GuidanceStrength(values=(1.0, 3.0, 2.0))
+    assert [strength.at(step, 0.5) for step in range(3)] == [1.0, 3.0, 2.0]
+    with pytest.raises(ValueError, match="step 4"):
+        strength.at(3, 0.1)
 
 
 def test_a_changed_map_of_one_row_is_that_row_in_a_batch() -> None:

@@ -222,7 +222,10 @@ def test_what_a_sample_cannot_have_is_refused_before_the_first_step(
     unet: Scene, spec_changes: Any, options: Any, words: str
 ) -> None:
     spec = scene.make_spec(unet[0], "sdxl", **spec_changes)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(MethodUnusable, match=words):  # before anything is read
+        PLUGIN.check(FastFaceOptions(**options), [spec])
+    PLUGIN.check(FastFaceOptions(a=2.0, b=2.0, guidance="none"), [spec])
+    with pytest.raises(ValueError, match=words):  # and of a caller who did not ask
         sample(unet, spec, build(unet, {}, **options))
 
 

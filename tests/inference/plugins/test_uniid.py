@@ -59,6 +59,22 @@ def test_scale_0_and_a_mask_of_nothing_are_the_base_bit_for_bit(
         sample(replace(method, masks={(1, 64, 64): nothing}))
 
 
+@pytest.mark.parametrize(
+    ("scale", "level", "passes"), [(0.0, 1.0, 1), (1.0, 0.0, 1), (1.0, 0.5, 2)]
+)
+def test_a_strict_mask_costs_a_second_pass_only_where_it_acts(
+    method: UniId, plain: Tensor, scale: float, level: float, passes: int
+) -> None:
+    calls: list[Any] = []
+    denoiser: Any = PARTS.denoiser
+    handle = denoiser.conv_in.register_forward_hook(lambda *call: calls.append(call))
+    mask = {SIZE: torch.full((1, 1, 1, 16, 16), level)}
+    moved = small_sdxl.sample(FAMILY, PARTS, replace(method, scale=scale, masks=mask, strict=True))
+    handle.remove()
+    assert len(calls) == passes * small_sdxl.STEPS
+    assert torch.equal(moved, plain) == (passes == 1)
+
+
 def test_samples_of_a_batch_are_apart(method: UniId) -> None:
     both = small_sdxl.sample(FAMILY, PARTS, method, count=2)
     alone = small_sdxl.sample(FAMILY, PARTS, method)
@@ -189,7 +205,7 @@ def test_other_networks_and_models_are_refused(
     wan = FAMILIES.load("wan")
     variant = next(iter(wan.variants))
     assert "UNets" in PLUGIN.refuse(wan, variant)
-    with pytest.raises(MethodUnusable, match="wan"):
+    with pytest.raises(MethodUnusable, match=f"for UNets .* wan {variant} has none"):
         PLUGIN.read(request_whole, wan, variant)
     assert PLUGIN.refuse(FAMILY, "sd15") == ""
     read = PLUGIN.read(request_whole, FAMILY, "sd15")

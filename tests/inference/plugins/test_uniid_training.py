@@ -16,7 +16,6 @@ from frisket.inference.methods.identity.uniid.training import (
     FaceFeatures,
     TokenTraining,
     WordTraining,
-    draw_drops,
 )
 from frisket.losses.base import weighted_mse
 
@@ -132,15 +131,3 @@ def test_what_was_learnt_is_read_back_as_a_checkpoint(tmp_path: Path) -> None:
         assert back.kind == written.kind
         for key, value in {**written.projection, **written.layers}.items():
             assert torch.equal({**back.projection, **back.layers}[key], value)
-
-
-def test_faces_are_dropped_as_often_as_the_authors_do() -> None:
-    generator = torch.Generator().manual_seed(0)
-    image, text = draw_drops(20_000, generator)
-    assert [float(part.float().mean()) for part in (image, text, image & text)] == pytest.approx(
-        [0.1, 0.1, 0.05], abs=0.01
-    )
-    dropped = draw_features().drop(torch.tensor([True, False]))
-    assert not dropped.embeddings[0].any()
-    assert dropped.embeddings[1].any()
-    assert not any(plane[0].any() for plane in dropped.maps)

@@ -8,8 +8,11 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from frisket.config.tree import Config
+from frisket.families.base import FAMILIES
 from frisket.families.models.pocket.family import FAMILY
 from frisket.runs import quickstart_data
+from frisket.runs.image_adapters.setup import attach_image_adapter
+from frisket.runs.prepare import source_of
 
 diffusers_logging.disable_progress_bar()
 
@@ -59,3 +62,11 @@ def config_of(world: Path, output: Path, variant: str = "image", **sections: Any
         tree[name] = tree.get(name, {}) | section if isinstance(section, dict) else section
     tree["run"]["output"] = output
     return Config.model_validate(tree)
+
+
+def measure_adapter(config: Config) -> float:
+    """MiB of the adapter's weights, as they are put on the loaded denoiser in float32."""
+    family = FAMILIES.load(config.model.family)
+    denoiser = family.load_denoiser(source_of(config, family))
+    adapter = attach_image_adapter(config, family, denoiser)
+    return sum(value.numel() * 4 for value in adapter.parameters()) / 2**20

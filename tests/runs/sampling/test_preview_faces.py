@@ -13,6 +13,7 @@ from frisket.config.previews.tables import PreviewIdentity
 from frisket.config.tree import Config
 from frisket.faces.base import FaceModelNotFound
 from frisket.faces.choose import FaceNotUsable
+from frisket.faces.recognise import FaceRecogniser
 from frisket.families.base import FAMILIES
 from frisket.inference.generate import Picture
 from frisket.inference.sample_specs import SampleSpec
@@ -58,6 +59,36 @@ def test_people_are_told_apart_on_a_grid(models, tmp_path):
     assert (ada["detected"], ada["right"], ada["pictures"]) == (0.5, 0.5, 2)
     assert ada["references"] > 0.99
     assert (bob["detected"], bob["references"]) == (0.0, None)
+
+
+def test_a_network_that_fails_is_named_once_and_ends_no_run(models, tmp_path, caplog):
+    preview_faces = open_preview_faces(
+        PreviewIdentity(
+            embedder="sface", source=models, faces={"ada": write_faces(tmp_path / "ada", 60)}
+        )
+    )
+    shot = SampleSpec("", 0, 64, 64, 1, 1, 1.0)
+    preview_faces.look([Picture(shot, paint(61)[None])])
+    assert preview_faces.record["ada"]["detected"] == 1
+    detector = preview_faces.recogniser.detector
+
+    class Broken:
+        name, licence = "broken", detector.licence
+
+        def detect(self, frame):
+            raise RuntimeError("the graph has no such input")
+
+    preview_faces.recogniser = FaceRecogniser(Broken(), preview_faces.recogniser.embedder)
+    caplog.clear()
+    for _ in range(2):
+        preview_faces.look([Picture(shot, paint(61)[None])])
+        assert preview_faces.record == {}
+    (message,) = caplog.messages
+    assert message.startswith("preview.identity: ")
+    assert "RuntimeError: the graph has no such input" in message
+    preview_faces.recogniser = FaceRecogniser(detector, preview_faces.recogniser.embedder)
+    preview_faces.look([Picture(shot, paint(61)[None])])
+    assert preview_faces.record["ada"]["detected"] == 1
 
 
 def test_a_run_writes_a_row_a_preview(models, tmp_path):

@@ -8,7 +8,6 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from frisket.adapters.image.attention import KeyValues
-from frisket.adapters.image.guards import EmbeddingForm
 from frisket.adapters.image.perceiver import HEAD
 from frisket.adapters.image.projections import (
     FacePlusProjection,
@@ -38,6 +37,7 @@ ImageAdapterKind = Literal[
     "uniid-text",
 ]
 Numbering = Literal["odd", "from zero", "none"]
+EmbeddingForm = Literal["raw", "unit"]  # of a face: as its network answers, or of length 1
 FACE_WIDTH = 512  # of the recognition networks that public adapters were trained on
 _KEY_VALUE = re.compile(r"(\d+)\.to_([kv])_ip\.(weight|bias)")
 _LORA = re.compile(r"(\d+)\.to_(q|k|v|out)_lora\.(down|up)\.weight")

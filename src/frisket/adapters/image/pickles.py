@@ -55,6 +55,9 @@ def make_plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write_pickle(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a torch file atomically; CannotWrite leaves a file that was there untouched."""
-    with replacing(path) as draft:
-        torch.save(dict(content), draft)
+    """Write a torch file atomically; CannotWrite leaves a file that was there untouched.
+
+    Equal tensors make equal files: of a path torch would write the draft's name into it.
+    """
+    with replacing(path) as draft, draft.open("wb") as stream:
+        torch.save(dict(content), stream)

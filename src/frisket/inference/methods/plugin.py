@@ -1,12 +1,13 @@
 """The contract of methods that a user names: what they need, and how they come to a pipeline.
 
-A plugin is one file of `plugins`. It is asked three things, in this order: whether it runs on a
-variant (nothing is read), to read its own files (no denoiser is loaded), and to be built for the
-loaded parts. What can be refused is refused in the first two.
+A plugin is one file of `plugins`. It is asked four things, in this order: whether it runs on a
+variant, whether it can act on the samples (nothing is read for either), to read its own files (no
+denoiser is loaded), and to be built for the loaded parts. What can be refused is refused in the
+first three.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -17,6 +18,7 @@ from torch import Tensor
 from frisket.faces.base import FaceEmbedding
 from frisket.families.base import Family, Parts
 from frisket.inference.methods.base import Method
+from frisket.inference.sample_specs import SampleSpec
 from frisket.licence import Licence
 from frisket.registry import Shelf
 from frisket.shapes import Weights
@@ -80,12 +82,17 @@ class ReadMethod(Protocol):
         ...
 
 
+def accept_samples(options: Any, specs: Sequence[SampleSpec]) -> None:
+    """The check of a method that can act on whatever a model can make."""
+
+
 @dataclass(frozen=True, slots=True)
 class MethodPlugin:
     """One method of the shelf.
 
-    `refuse(family, variant)` gives the reason why it cannot run there, empty where it can.
-    `options` is a frozen dataclass of what is the method's own; its fields are keys of the config
+    `refuse(family, variant)` gives the reason why it cannot run there, empty where it can;
+    `check(options, specs)` raises MethodUnusable for samples that it cannot act on. `options` is a
+    frozen dataclass of what is the method's own; its fields are keys of the config
     (`[identity.options]`). `reads` is what it wants of a reference: the picture alone, its face, or
     the face with key points. `read` raises MethodUnusable, AdapterMismatch (a file that is not
     what it should be), EmbeddingMixup, and FileNotFoundError with where the file is published.
@@ -102,6 +109,7 @@ class MethodPlugin:
     encoder: str = ""  # what `encoder` must be; empty where none is needed
     trains: str = ""  # what of it Frisket trains, for the table; empty where nothing
     guides: bool = False  # makes the guided prediction itself: no other such method beside it
+    check: Callable[[Any, Sequence[SampleSpec]], None] = accept_samples
     changes_text: bool = False  # puts tokens into the prompt: words are no longer where they were
 
 

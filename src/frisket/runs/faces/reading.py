@@ -18,12 +18,13 @@ from frisket.faces.align import align_faces, fit_similarity
 from frisket.faces.base import SIDE, Embedder
 from frisket.faces.choose import LEAST_FACE
 from frisket.faces.detect import FaceDetector, find_faces
+from frisket.faces.opening import open_detector
 from frisket.families.base import Source
 from frisket.losses.faces import FaceRequest
 from frisket.media.files import ClipFiles, find
 from frisket.media.frames import decode
 from frisket.runs.faces.asking import request_of
-from frisket.runs.faces.models import load_detector, load_embedder
+from frisket.runs.faces.models import load_embedder
 from frisket.shapes import Picture
 
 
@@ -55,7 +56,8 @@ class ClipFaces:
         if not self.detects:
             return ()
         if self._detector is None:
-            self._detector = load_detector(self.request, self.device)
+            source = self.request.detector_source
+            self._detector = open_detector(self.request.detector, source, self.device)
         frame = picture.permute(1, 2, 0).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
         faces = find_faces(self._detector, frame.contiguous())
         return [face.keypoints.float() for face in faces if face.keypoints is not None]

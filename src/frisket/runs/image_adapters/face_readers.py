@@ -1,6 +1,5 @@
 """How faces in clips are read: as FaceID, InstantID and UniID want them, one largest a region."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -14,22 +13,21 @@ from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config
 from frisket.data.cached.index import Index
 from frisket.data.faces.keypoints import FacePoints
-from frisket.faces.base import EMBEDDERS, SIDE, Embedder
+from frisket.faces.base import SIDE, Embedder
 from frisket.faces.choose import LEAST_FACE
 from frisket.faces.detect import (
-    DETECTORS,
     DetectedFace,
     FaceBox,
     FaceDetector,
     describe_faces,
     find_faces,
 )
+from frisket.faces.opening import open_detector, open_embedder
 from frisket.inference.methods.identity.uniid.reading import FaceMapEmbedder
-from frisket.registry import Shelf, UnknownPlugin
+from frisket.registry import UnknownPlugin
 from frisket.runs.faces.reading import measure_side
 from frisket.runs.image_adapters.cutting import lay_softly
 
-log = logging.getLogger(__name__)
 INSIDE = 0.5  # of the region's largest coverage: the middle of a face has that, to be of the region
 
 Frame = UInt8[Tensor, "H W 3"]
@@ -105,12 +103,8 @@ class FaceReferenceReader:
         self._networks: tuple[FaceDetector, Embedder] | None = None
 
     def load_networks(self) -> tuple[FaceDetector, Embedder]:
-        """Detector and embedder, once; their licences are said before."""
+        """Detector and embedder, once."""
         if self._networks is None:
-            for name, shelf in (("detector", DETECTORS), ("embedder", EMBEDDERS)):
-                plugin: Any = shelf.load(getattr(self.config.image_adapter, name))
-                if plugin.licence.warning:
-                    log.warning("%s", plugin.licence.warning)
             self._networks = (
                 open_network(self.config, "detector"),
                 open_network(self.config, "embedder"),
@@ -228,12 +222,11 @@ def _is_inside(face: DetectedFace, soft: Float[Tensor, "H W"]) -> bool:
 def open_network(config: Config, name: str) -> Any:
     """The detector or embedder that is named; ConfigError says what is wrong with its file."""
     options = config.image_adapter
-    shelf: Shelf[Any] = DETECTORS if name == "detector" else EMBEDDERS
+    opener: Any = open_detector if name == "detector" else open_embedder
     source = getattr(options, f"{name}_source")
     try:
-        plugin: Any = shelf.load(getattr(options, name))
         with torch.device("cpu"):  # memory is foretold where all that is made is without content
-            return plugin.load("" if source is None else str(source), "cpu")
+            return opener(getattr(options, name), "" if source is None else str(source))
     except UnknownPlugin as error:
         raise ConfigError(f"image_adapter.{name}: {error}") from error
     except (FileNotFoundError, ValueError) as error:

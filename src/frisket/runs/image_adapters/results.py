@@ -1,17 +1,11 @@
 """What a run that trained an image adapter leaves: where it lies, and what samples with it."""
 
 import shlex
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-from diffusers import ControlNetModel
-from torch import nn
-
-from frisket.adapters.image.adapter import find_image_adapter
-from frisket.adapters.image.branches import ADAPTER, TEXT, write_branch
-from frisket.adapters.image.files import write_image_adapter
-from frisket.adapters.image.instantid import InstantIdModules
+from frisket.adapters.image.branches import ADAPTER, TEXT
 from frisket.config.tree import Config
 
 FILE = "image_adapter.safetensors"  # in the folder of a run, and in its checkpoints
@@ -54,37 +48,39 @@ def describe_result(kind: str) -> AdapterResult:
 
 def write_command(config: Config, config_file: str = "") -> str:
     """The command that samples with what a run has trained, for a picture of the user's."""
+    return shlex.join(_list_words(config, config_file, config.run.output, Path))
+
+
+def write_published_command(config: Config, config_file: str) -> str:
+    """The same for whoever stands in the run's folder, of networks the last names alone."""
+    words = _list_words(config, config_file, Path(), lambda path: Path(path.name))
+    return " ".join(shlex.join(words).split())
+
+
+def _list_words(
+    config: Config, config_file: str, folder: Path, name_file: Callable[[Path], Path]
+) -> list[str]:
     options = config.image_adapter
     result = describe_result(options.kind)
     words = ["frisket", "generate", *([config_file] if config_file else [])]
     words += ["--base", "--method", result.method]
-    words += ["--method-source", str(config.run.output / result.source)]
-    if result.method == "uniid":
-        words += ["--encoder", str(options.embedder_source)]
+    words += ["--method-source", str(folder / result.source)]
+    if result.method == "uniid" and options.embedder_source is not None:
+        words += ["--encoder", str(name_file(options.embedder_source))]
     for name in result.networks:
-        source = getattr(options, f"{name}_source", None)
-        words += [f"--{name}", str(getattr(options, name))]
-        words += [f"--{name}-source", str(source)] if source is not None else []
+        value, source = getattr(options, name), getattr(options, f"{name}_source", None)
+        words += [f"--{name}", str(name_file(value) if isinstance(value, Path) else value)]
+        words += [f"--{name}-source", str(name_file(source))] if source is not None else []
+    for option in _list_options(config):
+        words += ["--method-option", option]
+    return [*words, "--face", "PICTURE", "-p", "PROMPT"]
+
+
+def _list_options(config: Config) -> Iterator[str]:
+    """Of the method what must be as it was while training."""
+    options = config.image_adapter
     if options.strokes != "fixed":
-        words += ["--method-option", f"strokes={options.strokes}"]
-    words += ["--face", "PICTURE", "-p", "PROMPT"]
-    return shlex.join(words)
-
-
-def save_image_adapter(denoiser: nn.Module, folder: Path, metadata: dict[str, str]) -> Path:
-    """Write the adapter on a denoiser into a run's folder; returns its file or folder there.
-
-    In the public layout of its kind (transformers: ours with the same names). The metadata go into
-    a file of safetensors or beside a branch of UniID; InstantID's files have no place for them.
-    """
-    adapter = find_image_adapter(denoiser)
-    assert adapter is not None
-    path = folder / describe_result(adapter.kind).path
-    if adapter.identity_net is not None:
-        InstantIdModules(adapter, cast(ControlNetModel, adapter.identity_net)).save(path)
-    elif path.suffix:
-        write_image_adapter(path, adapter.to_file(), metadata)
-    else:
-        path.mkdir(parents=True, exist_ok=True)
-        write_branch(path, replace(adapter.to_file(), config=metadata))
-    return path
+        yield f"strokes={options.strokes}"
+    # The words were taught as the branch makes them; other lengths of theirs it has never seen.
+    if options.kind == "uniid-text":
+        yield "norms=none"

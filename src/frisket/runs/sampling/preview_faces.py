@@ -15,7 +15,6 @@ from frisket.faces.recognise import (
     FaceModels,
     FaceRecogniser,
     complete_models,
-    list_face_licences,
     open_recogniser,
 )
 from frisket.inference.generate import Picture
@@ -30,21 +29,35 @@ log = logging.getLogger(__name__)
 class PreviewFaces:
     """People and what they are told apart by, on the CPU: the card is full while a run trains.
 
-    `record` is what the newest grid came to, by person; empty before the first.
+    `record` is what the newest grid came to, by person; empty before the first, and of a grid that
+    could not be measured.
     """
 
     recogniser: FaceRecogniser
     people: Sequence[PersonReferences]
     record: dict[str, Any] = field(default_factory=dict)
+    has_failed: bool = False
 
     def look(self, pictures: Sequence[Picture]) -> None:
-        """Measure the pictures of one grid."""
+        """Measure the pictures of one grid; what goes wrong there is said once and ends no run."""
         clips = [picture.frames for picture in pictures]
-        self.record = measure_likeness(self.recogniser, clips, self.people).as_record()["people"]
+        self.record = {}
+        try:
+            table = measure_likeness(self.recogniser, clips, self.people)
+        except Exception as error:  # of networks that strangers have trained
+            if not self.has_failed:
+                log.warning(
+                    "preview.identity: the faces of a preview could not be measured (%s: %s);"
+                    " training goes on, and this is not said again",
+                    *(type(error).__name__, error),
+                )
+            self.has_failed = True
+            return
+        self.record = table.as_record()["people"]
 
 
 def open_preview_faces(identity: PreviewIdentity) -> PreviewFaces | None:
-    """Say the licences, load the models and embed the references; None where nobody is asked about.
+    """Load the models and embed the references; None where nobody is asked about.
 
     Raises as check_preview_faces; FaceModelNotFound, FaceModelUnusable and FaceNotUsable say what
     is wrong with a model or a picture.
@@ -53,8 +66,6 @@ def open_preview_faces(identity: PreviewIdentity) -> PreviewFaces | None:
     if models is None:
         return None
     pictures = {name: list_pictures(name, place) for name, place in identity.faces.items()}
-    for line in list_face_licences(models):
-        log.warning("%s", line)
     recogniser = open_recogniser(models)
     return PreviewFaces(recogniser, read_references(recogniser, pictures))
 

@@ -186,6 +186,21 @@ def test_strict_leaves_every_prediction_alone_outside(folder: Path) -> None:
         assert not torch.allclose(prediction[..., half:], bare[..., half:], atol=1e-2)
 
 
+@pytest.mark.parametrize(("scale", "levels", "passes"), [(0.0, 1, 1), (1.0, 0, 1), (1.0, 1, 2)])
+def test_strict_costs_a_second_pass_only_where_the_face_acts(
+    folder: Path, scale: float, levels: float, passes: int
+) -> None:
+    unet: Any = scene.build_parts().denoiser
+    specs, calls = scene.make_specs(1, **QUICK), list[Any]()
+    bare = scene.sample_pictures(specs=specs)
+    method = build_method(folder, scale=scale, masks=lay_masks(levels, levels), strict=True)
+    handle = unet.conv_in.register_forward_hook(lambda *call: calls.append(call))
+    pictures = scene.sample_pictures(method, specs)
+    handle.remove()
+    assert len(calls) == passes * QUICK["steps"]
+    assert torch.equal(pictures, bare) == (passes == 1)
+
+
 @dataclass
 class Composed:
     """Several methods at once."""
@@ -233,7 +248,11 @@ class DecoupledFace:
         attention, source = self.method.make_halves(call(), specs)
         family, unet = scene.load_family(), self.method.unet
         guidance = DecoupledGuidance(family, unet, attention, self.first, self.second)
-        with add_residuals(unet, source.compute), guidance.attach(pipeline, call, specs):
+        with (
+            add_residuals(unet, source.compute),
+            attention.attach(pipeline, call, specs),
+            guidance.attach_guidance(call, specs),
+        ):
             yield
 
 

@@ -135,6 +135,26 @@ def test_what_is_wrong_with_one_method(album: Album, tmp_path: Path, case: str) 
         run(tmp_path, build(album))
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"guidance": 1.2}, r"fastface, 'a ring': guidance 1\.2 leaves next to nothing"),
+        ({"guidance": 3.0, "steps": 5}, "strengths for 4 steps, but 5 are sampled"),
+    ],
+)
+def test_samples_that_fastface_cannot_act_on(
+    album: Album, tmp_path: Path, options: Keys, words: str
+) -> None:
+    """Before its files are looked for, and so before any network; of a scale of 0 nothing is."""
+    table = album.table(album.draw("ada", 1), method="fastface", source=album.folder / "gone")
+    with pytest.raises(MethodUnusable, match=words):
+        run(tmp_path, table, **options)
+    with pytest.raises(FileNotFoundError, match="gone"):
+        run(tmp_path, table | {"scale": 0.0}, **options)
+    with pytest.raises(FileNotFoundError, match="gone"):
+        run(tmp_path, table | {"options": {"guidance": "none"}}, **options)
+
+
 def test_an_embedder_of_another_width(album: Album, tmp_path: Path) -> None:
     pack = build_tiny(album.folder / "pack")
     table = album.table(album.draw("ada", 1), embedder="iresnet", embedder_source=pack)

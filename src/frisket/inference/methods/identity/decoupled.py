@@ -76,18 +76,10 @@ class DecoupledGuidance:
     waiting: list[PositiveSide] = field(default_factory=list)
 
     @contextmanager
-    def attach(
-        self, pipeline: Any, call: Callable[[], dict[str, Any]], specs: Sequence[SampleSpec]
-    ) -> Iterator[None]:
-        """Inside, predictions are guided; raises as `attach_guidance`."""
-        with self.attention.attach(pipeline, call, specs), self.attach_guidance(call, specs):
-            yield
-
-    @contextmanager
     def attach_guidance(
         self, call: Callable[[], dict[str, Any]], specs: Sequence[SampleSpec]
     ) -> Iterator[None]:
-        """The guidance alone, where the attention is attached already.
+        """Inside, predictions are guided; the attention is attached already.
 
         ValueError for a call without a negative side or with next to no guidance, and for more
         steps than there are strengths.
@@ -182,6 +174,16 @@ class DecoupledGuidance:
         )
 
 
+def check_strength(strength: float) -> None:
+    """ValueError for a pipeline's guidance below 1.5, from which nothing else can be made."""
+    if strength < LEAST:
+        raise ValueError(
+            f"guidance {strength:g} leaves next to nothing of the negative side, which decoupled"
+            f" guidance needs: sample with at least {LEAST:g} (its number has no say beside the two"
+            " strengths)"
+        )
+
+
 def read_call(kwargs: Mapping[str, Any], count: int, experts: Sequence[str]) -> GuidedCall:
     """What a pipeline's call says of its two sides.
 
@@ -199,10 +201,6 @@ def read_call(kwargs: Mapping[str, Any], count: int, experts: Sequence[str]) -> 
     strengths = [float(kwargs[name])] * len(experts)
     if kwargs.get(f"{name}_2") is not None and len(strengths) > 1:
         strengths[1] = float(kwargs[f"{name}_2"])
-    if low := [strength for strength in strengths if strength < LEAST]:
-        raise ValueError(
-            f"guidance {low[0]:g} leaves next to nothing of the negative side, which decoupled"
-            f" guidance needs: sample with at least {LEAST:g} (its number has no say beside the two"
-            " strengths)"
-        )
+    for strength in strengths:
+        check_strength(strength)
     return GuidedCall(count, text, negative, dict(zip(experts, strengths, strict=True)))

@@ -155,10 +155,3 @@ class GuidanceStrength:
             part = SHAPES[self.shape](t)
         strength = self.peak * part
         return strength if self.least is None else max(self.least, strength)
-
-
-# FastFace's own for four steps of a distilled model, in its strong style.
-STYLISED = (
-    GuidanceStrength(values=(1.0, 1.5, 1.5, 1.0)),
-    GuidanceStrength(values=(1.0, 3.0, 3.0, 1.0)),
-)

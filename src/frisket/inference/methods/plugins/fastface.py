@@ -2,6 +2,7 @@
 
 from frisket.inference.methods.identity.fastface.reading import (
     FastFaceOptions,
+    check_samples,
     read_fastface,
     refuse_single_side,
 )
@@ -26,6 +27,7 @@ METHOD = MethodPlugin(
         ),
     ),
     refuse=refuse_single_side,
+    check=check_samples,
     read=read_fastface,
     options=FastFaceOptions,
     guides=True,

@@ -26,5 +26,5 @@ METHOD = MethodPlugin(
     options=UniIdOptions,
     changes_text=True,
     encoder="an iResNet-100 of arcface_torch (backbone.pth), the one the branches were trained on",
-    trains="either branch, by itself: from Python alone (TokenTraining, WordTraining)",
+    trains="either branch, by itself, with the masked loss",
 )

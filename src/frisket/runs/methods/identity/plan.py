@@ -1,7 +1,8 @@
 """From `[[identity]]` tables to methods: all that can be refused is, before the denoiser is there.
 
-First what needs no file (does the method run on this variant, do the methods fit together), then
-whether the files are there, then masks and pictures, then the method's own files.
+First what needs no file (does the method run on this variant, do the methods fit together, can
+they act on these samples), then whether the files are there, then masks and pictures, then the
+method's own files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from frisket.inference.methods.plugin import (
     ReadMethod,
 )
 from frisket.inference.sample_specs import SampleSpec
+from frisket.licence import say_licence
 from frisket.runs.methods.identity.combining import MethodAsk, check_combination
 from frisket.runs.methods.identity.digests import digest_files
 from frisket.runs.methods.identity.masking import lay_masks
@@ -112,6 +114,9 @@ def plan_methods(
         check_variant(ask, family, source.variant)
     check_combination(asks, fuse=fuse, focus=focus)
     for ask in asks:
+        if ask.table.scale:  # at 0 it is not there
+            ask.plugin.check(read_options(ask.table, ask.plugin.options), specs)
+    for ask in asks:
         check_files(ask)
     sizes = sorted({(spec.frames, spec.height, spec.width) for spec in specs})
     grid = family.variants[source.variant].grid
@@ -120,7 +125,7 @@ def plan_methods(
     requests = [make_request(reader, *pair) for pair in zip(asks, masks, strict=True)]
     planned = []
     for ask, (faces, request) in zip(asks, requests, strict=True):
-        reader.warn(ask.plugin.licence)
+        say_licence(ask.table.method, ask.plugin.licence)
         reading = ask.plugin.read(request, family, source.variant)
         planned.append(PlannedMethod(ask, tuple(faces), request, reading))
     return MethodPlan(tuple(planned), reader)

@@ -1,6 +1,7 @@
 """Reference pictures, with the face in them found, chosen and embedded."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,17 @@ from torch import Tensor
 
 from frisket.config.identity.tables import IdentityTable
 from frisket.config.load import ConfigError
-from frisket.faces.base import EMBEDDERS, Embedder, EmbedderPlugin
+from frisket.faces.base import Embedder, EmbedderPlugin
 from frisket.faces.choose import choose_face
 from frisket.faces.detect import (
-    DETECTORS,
     DetectedFace,
     DetectorPlugin,
     FaceDetector,
     describe_faces,
     find_faces,
 )
+from frisket.faces.opening import open_detector, open_embedder
 from frisket.inference.methods.plugin import ReferencePicture
-from frisket.licence import Licence
 from frisket.media.frames import decode
 from frisket.registry import Shelf
 
@@ -44,10 +44,9 @@ class ChosenFace:
 
 @dataclass(slots=True)
 class PortraitReader:
-    """Reads reference pictures; loads each network once and says its licence before that."""
+    """Reads reference pictures; loads each network once."""
 
     loaded: dict[tuple[str, str, str], Any] = field(default_factory=dict)
-    warned: set[str] = field(default_factory=set)
 
     def read_pictures(self, table: IdentityTable) -> list[ChosenFace]:
         """The pictures of one table alone, nobody looked for in them. Raises BadMedia."""
@@ -78,27 +77,20 @@ class PortraitReader:
     def open_detector(self, table: IdentityTable) -> FaceDetector:
         """The detector that a table names, loaded once."""
         source = _write_source(table.detector_source)
-        detector: FaceDetector = self._open(DETECTORS, "detector", table.detector, source)
+        detector: FaceDetector = self._open(open_detector, table.detector, source)
         return detector
 
     def open_embedder(self, table: IdentityTable) -> Embedder:
         """The embedder that a table names, loaded once."""
         source = _write_source(table.embedder_source)
-        embedder: Embedder = self._open(EMBEDDERS, "embedder", table.embedder, source)
+        embedder: Embedder = self._open(open_embedder, table.embedder, source)
         return embedder
 
-    def warn(self, licence: Licence) -> None:
-        """Say what a user must know before the first use, once."""
-        if licence.warning and licence.warning not in self.warned:
-            self.warned.add(licence.warning)
-            log.warning("%s", licence.warning)
-
-    def _open(self, shelf: FaceShelf, kind: str, name: str, source: str) -> Any:
-        if (kind, name, source) not in self.loaded:
-            plugin = shelf.load(name)
-            self.warn(plugin.licence)
-            self.loaded[kind, name, source] = plugin.load(source, DEVICE)
-        return self.loaded[kind, name, source]
+    def _open(self, opener: Callable[[str, str, str], Any], name: str, source: str) -> Any:
+        key = opener.__name__, name, source
+        if key not in self.loaded:
+            self.loaded[key] = opener(name, source, DEVICE)
+        return self.loaded[key]
 
     def _describe(
         self,

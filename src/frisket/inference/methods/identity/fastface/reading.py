@@ -14,6 +14,7 @@ from frisket.inference.methods.identity.attention_maps import (
     ScalePower,
     ScheduledMask,
 )
+from frisket.inference.methods.identity.decoupled import check_strength
 from frisket.inference.methods.identity.fastface.method import DecoupledStrengths, FastFace
 from frisket.inference.methods.identity.guidance import GuidanceKind, GuidanceStrength
 from frisket.inference.methods.identity.image_attention import Attend, attend_plainly
@@ -21,6 +22,7 @@ from frisket.inference.methods.identity.reference_method import ReadImageAdapter
 from frisket.inference.methods.identity.reference_tokens import Combination
 from frisket.inference.methods.identity.unets import has_unet
 from frisket.inference.methods.plugin import MethodRequest, MethodUnusable
+from frisket.inference.sample_specs import SampleSpec
 
 KINDS: tuple[ImageAdapterKind, ...] = ("faceid", "faceid-plus", "faceid-plusv2")
 SharpMaps = Literal["none", "power", "mask"]
@@ -138,6 +140,23 @@ def refuse_single_side(family: Family, variant: str) -> str:
             " could be guided apart"
         )
     return ""
+
+
+def check_samples(options: FastFaceOptions | None, specs: Sequence[SampleSpec]) -> None:
+    """MethodUnusable for samples of too little guidance, or of more steps than strengths.
+
+    A pipeline that guides its second expert by less than its first is refused when it is called.
+    """
+    strengths = (options or FastFaceOptions()).list_strengths()
+    if strengths is None:
+        return
+    for spec in specs:
+        try:
+            check_strength(spec.guidance)
+            for strength in (strengths.first, strengths.second):
+                strength.check(spec.steps)
+        except ValueError as error:
+            raise MethodUnusable(f"fastface, {spec.prompt!r}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

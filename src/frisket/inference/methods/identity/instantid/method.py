@@ -124,10 +124,12 @@ class InstantIdMethod:
     ) -> Iterator[None]:
         """Inside, the face acts; ValueError for a size that no mask was laid for."""
         mask = self._find_mask(specs[0])
+        is_silent = self.strength.attention == 0 == self.strength.identity_net
+        acts = not is_silent and (mask is None or bool(mask.any()))
         attention, source = self.make_halves(call(), specs, mask)
         with ExitStack() as stack:
             stack.enter_context(add_residuals(self.unet, source.compute))
-            if self.strict and mask is not None:
+            if self.strict and mask is not None and acts:
                 strict = StrictConfinement(self.unet, attention, mask)
                 stack.enter_context(strict.attach(pipeline, call, specs))
             else:

@@ -65,7 +65,7 @@ class UniId:
         mask = pick_mask(self.masks, specs)
         attention = self.make_attention(call()["prompt_embeds"], mask)
         method: Any = attention
-        if self.strict and mask is not None:
+        if self.strict and mask is not None and self.scale != 0 and mask.any():
             method = StrictConfinement(self.denoiser, attention, mask)
         with method.attach(pipeline, call, specs):
             yield

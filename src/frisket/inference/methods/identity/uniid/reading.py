@@ -17,6 +17,7 @@ from frisket.adapters.spec import AdapterMismatch
 from frisket.adapters.targets import unwrap_model
 from frisket.attention.base import AttentionLayer
 from frisket.faces.base import EMBEDDERS, AlignedFaces, RawEmbeddings, check_norm, check_width
+from frisket.faces.opening import open_embedder
 from frisket.families.base import Family, Parts
 from frisket.families.experts import first
 from frisket.inference.methods.identity.adapter_layers import PlacedModule, name_layers
@@ -239,7 +240,7 @@ def run_network(
             "uniid reads the inside of a recognition network, which no embedding holds: give its"
             f" weights as the encoder (iResNet-100 for the published branches): {plugin.published}"
         )
-    network = plugin.load(str(encoder), "cpu")
+    network = open_embedder(NETWORK, str(encoder))
     assert isinstance(network, FaceMapEmbedder)
     with torch.no_grad():
         embeddings, maps = network.embed_maps(crops)

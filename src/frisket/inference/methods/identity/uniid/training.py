@@ -60,20 +60,6 @@ class FaceFeatures:
         return FaceFeatures(silence(self.embeddings), [silence(plane) for plane in self.maps])
 
 
-def draw_drops(
-    count: int, generator: torch.Generator, rates: tuple[float, float, float] = (0.05, 0.05, 0.05)
-) -> tuple[Bool[Tensor, "b"], Bool[Tensor, "b"]]:
-    """Which samples lose the face of their image tokens, and which that of their words.
-
-    `rates` are of the first alone, the second alone and both, as theirs; one draw a sample.
-    """
-    image_rate, text_rate, joint_rate = rates
-    draws = torch.rand(count, generator=generator)
-    single_rate = image_rate + text_rate
-    joint = (draws >= single_rate) & (draws < single_rate + joint_rate)
-    return (draws < image_rate) | joint, ((draws >= image_rate) & (draws < single_rate)) | joint
-
-
 @dataclass(frozen=True, slots=True)
 class WordTraining:
     """The text branch as it learns: a prompt with the face in it, in place of the prompt.
