@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from frisket.adapters import lora
 from frisket.attention.base import name_samples
-from frisket.families.base import FAMILIES
+from frisket.families.base import FAMILIES, default_targets
 from frisket.families.control.base import CONTROLS, ControlNotUsable
 from frisket.families.control.branch import connect_control, list_rows
 from frisket.registry import UnknownPlugin
@@ -199,8 +200,8 @@ def test_a_backward_pass_that_looks_again_sees_the_rows_of_its_own_call(name, re
     [
         ("z_image", "turbo"),
         ("wan", "2.1-t2v-1.3b"),
-        ("stable_diffusion", "sd15"),
-        ("sd3", "3.5-medium"),
+        pytest.param("stable_diffusion", "sd15", marks=pytest.mark.slow),
+        pytest.param("sd3", "3.5-medium", marks=pytest.mark.slow),
     ],
 )
 def test_a_net_that_trains_may_look_again_too(name, variant):
@@ -240,7 +241,12 @@ def test_layers_that_a_frozen_net_borrows_still_get_their_gradient_under_autocas
 
 @MIXED
 @pytest.mark.parametrize(
-    ("name", "variant"), [("stable_diffusion", "sdxl"), ("flux", "dev"), ("wan", "2.1-t2v-1.3b")]
+    ("name", "variant"),
+    [
+        ("stable_diffusion", "sdxl"),
+        pytest.param("flux", "dev", marks=pytest.mark.slow),
+        ("wan", "2.1-t2v-1.3b"),
+    ],
 )
 @torch.no_grad()
 def test_a_row_without_control_is_the_base_under_autocast_and_in_half_precision(name, variant):
@@ -257,14 +263,40 @@ def test_a_row_without_control_is_the_base_under_autocast_and_in_half_precision(
         assert not torch.allclose(output[1], base[1], atol=1e-2)
 
 
-def test_a_copy_of_the_denoiser_has_a_branch_of_its_own(flux):
-    branch = connect_control(flux.family, flux.denoiser, flux.net)
-    branch.set_rows(flux.control)
-    with torch.no_grad():
-        expected = flux.predict()
-        copy = deepcopy(flux.denoiser)
-        branch.remove()
-        assert torch.equal(flux.predict(copy), expected)
+@pytest.mark.parametrize("name", ["flux", "wan"])
+@torch.no_grad()
+def test_a_copy_of_the_denoiser_has_a_branch_of_its_own(name, request):
+    scene = request.getfixturevalue(name)
+    base = scene.predict()
+    branch = connect_control(scene.family, scene.denoiser, scene.net)
+    branch.set_rows(scene.control)
+    once = scene.predict()
+    copy = deepcopy(scene.denoiser)
+    second = connect_control(scene.family, copy, scene.net)
+    second.set_rows(scene.control)
+    twice = scene.predict(copy)
+    second.remove()
+    branch.remove()
+    assert torch.equal(scene.predict(), base)
+    assert torch.equal(scene.predict(copy), once)
+    assert not torch.allclose(twice, once, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["flux", "wan"])
+def test_a_lora_is_saved_under_the_names_it_has_without_control(name, request):
+    scene = request.getfixturevalue(name)
+    denoiser = deepcopy(scene.denoiser)
+    targets, dead = default_targets(scene.family, scene.variant)
+    spec = lora.LoraSpec("lora", rank=2, alpha=2.0, targets=targets, dead=dead)
+    lora.attach(denoiser, spec, seed=0)
+    names = list(denoiser.state_dict()), list(lora.trainable(denoiser))
+    branch = connect_control(scene.family, denoiser, scene.net)
+    branch.set_rows(scene.control)
+    scene.predict(denoiser).square().mean().backward()
+    assert (list(denoiser.state_dict()), list(lora.trainable(denoiser))) == names
+    trained = lora.trainable(denoiser)
+    assert all(value.grad is not None for value in trained.values())
+    assert all(value.grad is None for value in scene.net.parameters())
 
 
 def test_what_cannot_be_connected_is_named(flux):

@@ -6,6 +6,7 @@ from diffusers import ControlNetModel
 from tests.families.control.scene import Scene
 from torch import nn
 
+from frisket.families.base import WeightsNotFound
 from frisket.families.control.base import ControlNotUsable
 from frisket.families.control.branch import connect_control
 from frisket.families.control.nets.stable_diffusion import DOWN, MIDDLE
@@ -117,3 +118,20 @@ def test_a_picture_of_bgr_order_is_turned_by_the_net_itself(scene):
     scene.clips = scene.clips.flip(1)
     torch.testing.assert_close(scene.predict(net), rgb)
     scene.clips = scene.clips.flip(1)
+
+
+@pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks`:UserWarning")
+def test_a_hub_id_is_not_fetched_where_only_shapes_are_asked_for(scene, monkeypatch):
+    for device in ("meta", "cpu"):
+        with pytest.raises(WeightsNotFound, match="hf download nobody/none"):
+            scene.support.load("nobody/none", "sd15", dtype=torch.float32, device=device)
+    calls = []
+    monkeypatch.setattr(
+        ControlNetModel,
+        "load_config",
+        lambda _hub, **options: calls.append(options) or {"_class_name": "ControlNetXSAdapter"},
+    )
+    for device, offline in (("meta", True), ("cpu", False)):
+        with pytest.raises(ControlNotUsable, match="holds a ControlNetXSAdapter"):
+            scene.support.load("nobody/none", "sd15", dtype=torch.float32, device=device)
+        assert calls.pop() == {"local_files_only": offline}

@@ -11,6 +11,7 @@ from tests.families.control.scene import Scene, draw, stir
 from frisket.families.base import WeightsNotFound
 from frisket.families.control.base import CONTROLS, ControlNotUsable
 from frisket.families.control.branch import connect_control
+from frisket.families.control.nets.wan import add_mask
 from frisket.families.control.vace.files import assemble
 from frisket.families.control.vace.places import KEY
 
@@ -37,7 +38,7 @@ def test_the_net_and_a_plain_transformer_are_the_whole(scene, tmp_path):
     whole = build_whole(scene)
     whole.save_pretrained(tmp_path)
     net = scene.support.load(tmp_path, "2.1-t2v-1.3b", **OPTIONS)
-    context, t = scene.read(net), torch.tensor([300.0, 600.0])
+    context, t = add_mask(scene.read(net)), torch.tensor([300.0, 600.0])
     expected = whole(
         scene.noisy,
         t,
@@ -66,7 +67,8 @@ def test_the_context_is_what_the_public_pipeline_prepares(scene):
     )
     latents = stock.prepare_video_latents(video, mask, references, device=torch.device("cpu"))
     expected = torch.cat([latents, stock.prepare_masks(mask, references)], 1)
-    torch.testing.assert_close(scene.read(net)[:1], expected, rtol=1e-5, atol=1e-6)
+    context = add_mask(scene.read(net)[:1])
+    torch.testing.assert_close(context, expected, rtol=1e-5, atol=1e-6)
     assert expected.shape[1] == 96
 
 

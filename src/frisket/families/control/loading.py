@@ -24,15 +24,18 @@ def load_net(
     code from the source is run. WeightsNotFound where nothing is there or a file is damaged;
     ControlNotUsable for another class's folder, and one that lacks tensors or has too many.
     """
-    folder = find_folder(source, variant, weights_too=device != weights.SHAPES)
+    is_looked_at = device == weights.SHAPES
+    folder = find_folder(source, variant, weights_too=not is_looked_at)
     if folder is None:
-        return _freeze(_fetch(kind, str(source), dtype), device)
-    check_class(folder, kind)
-    if device == weights.SHAPES:
+        config = _fetch_config(kind, str(source), offline=is_looked_at)
+    else:
+        config = read_config(folder)
+    check_class(config, kind, source)
+    if is_looked_at:
         with torch.device(device), ignore_deprecations():
-            shapes: Any = kind.from_config(kind.load_config(str(folder)))
+            shapes: Any = kind.from_config(config)
         return _freeze(shapes.to(dtype), device)
-    return _freeze(_read(kind, folder, dtype), device)
+    return _freeze(_read(kind, str(folder or source), dtype, offline=folder is not None), device)
 
 
 def find_folder(source: str | Path, variant: str, *, weights_too: bool = True) -> Path | None:
@@ -66,13 +69,13 @@ def find_folder(source: str | Path, variant: str, *, weights_too: bool = True) -
     return path
 
 
-def check_class(folder: Path, kind: Any) -> None:
-    """ControlNotUsable where a folder's config.json names another class, or cannot be read."""
-    name = read_config(folder).get("_class_name")
+def check_class(config: Mapping[str, Any], kind: Any, source: str | Path) -> None:
+    """ControlNotUsable where a configuration is of another class."""
+    name = config.get("_class_name")
     if name != kind.__name__:
         hint = " (a union of kinds is not supported)" if "Union" in str(name) else ""
         raise ControlNotUsable(
-            f"{folder} holds a {name or 'model of no named class'}{hint}, and this model takes a"
+            f"{source} holds a {name or 'model of no named class'}{hint}, and this model takes a"
             f" {kind.__name__}: check model.family and control.source"
         )
 
@@ -95,20 +98,21 @@ def expect(net: nn.Module, source: str | Path, settings: Mapping[str, Any], reas
             )
 
 
-def _read(kind: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
+def _read(kind: Any, address: str, dtype: torch.dtype, *, offline: bool) -> nn.Module:
     try:
         with ignore_deprecations():
             net, report = kind.from_pretrained(
-                str(folder),
+                address,
                 torch_dtype=dtype,
                 use_safetensors=True,
-                local_files_only=True,
+                local_files_only=offline,
                 output_loading_info=True,
             )
+    except OSError as error:
+        raise _explain_missing(address, error) from error
     except (ValueError, TypeError, RuntimeError, KeyError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise ControlNotUsable(
-            f"{folder} does not fit its own config.json: {reason}. Fetch it again."
+            f"{address} does not fit its own config.json: {_cut_reason(error)}. Fetch it again."
         ) from error
     for word, names in (
         ("lacks", report["missing_keys"]),
@@ -116,23 +120,31 @@ def _read(kind: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
     ):
         if names:
             raise ControlNotUsable(
-                f"{folder} {word} {len(names)} tensors of a {kind.__name__}, the first is"
+                f"{address} {word} {len(names)} tensors of a {kind.__name__}, the first is"
                 f" {sorted(names)[0]}: it is another model's, or not whole"
             )
     return net
 
 
-def _fetch(kind: Any, hub: str, dtype: torch.dtype) -> nn.Module:
+def _fetch_config(kind: Any, hub: str, *, offline: bool) -> Mapping[str, Any]:
+    """What config.json of a hub id says; shapes alone are looked up among what was fetched."""
     try:
-        with ignore_deprecations():
-            return kind.from_pretrained(hub, torch_dtype=dtype, use_safetensors=True)
+        return kind.load_config(hub, local_files_only=offline)
     except OSError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise WeightsNotFound(
-            f"could not load a ControlNet from {hub}, which is no folder here and was not had from"
-            f' the hub: {reason}. To work offline: hf download {hub} --local-dir "FOLDER", and'
-            ' control.source = "FOLDER"'
-        ) from error
+        raise _explain_missing(hub, error) from error
+
+
+def _explain_missing(hub: str, error: Exception) -> WeightsNotFound:
+    return WeightsNotFound(
+        f"could not load a ControlNet from {hub}, which is no folder here and was not had from the"
+        f' hub: {_cut_reason(error)}. To work offline: hf download {hub} --local-dir "FOLDER", and'
+        ' control.source = "FOLDER"'
+    )
+
+
+def _cut_reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [repr(error)]
+    return lines[0].rstrip(".:")
 
 
 @contextmanager

@@ -101,15 +101,15 @@ class WanControl:
     def read(
         self, net: nn.Module, vae: nn.Module | None, control: Float[Tensor, "1 3 F H W"]
     ) -> Float[Tensor, "1 c _ _ _"]:
-        """Latents of a grey clip, of the control clip, and 64 ones: what WanVACEPipeline prepares.
+        """Latents of a grey clip and of the control clip, 16 channels each.
 
-        That of `video` without a mask: nothing is inactive (grey, 0 in [-1, 1]), all reactive.
+        What WanVACEPipeline prepares of `video` without a mask: nothing is inactive (grey, 0 in
+        [-1, 1]) and all is reactive. The mask's 64 channels of ones are left to `compute`.
         """
         encode = FAMILIES.load("wan").encode
         reactive = encode(check_vae(vae, "VACE"), normalise_pixels(control))
         inactive = encode(check_vae(vae, "VACE"), torch.zeros_like(control))
-        mask = torch.ones_like(reactive[:, :1]).expand(-1, MASK, -1, -1, -1)
-        return torch.cat([inactive, reactive, mask], 1)
+        return torch.cat([inactive, reactive], 1)
 
     def compute(
         self,
@@ -135,7 +135,7 @@ class WanControl:
         hints = net(
             tokens.to(dtype),
             text.to(dtype),
-            control.to(sample.device, dtype),
+            add_mask(control).to(sample.device, dtype),
             time.unflatten(1, (6, -1)),
             transformer.rope(sample),
         )
@@ -185,6 +185,12 @@ class WanControl:
     def tiny(self, denoiser: nn.Module) -> nn.Module:
         """`start` with its zero layers moved."""
         return build_tiny(partial(self.start, denoiser))
+
+
+def add_mask(latents: Float[Tensor, "r c f h w"]) -> Float[Tensor, "r C f h w"]:
+    """VACE's context of a control clip: its latents, and a mask that says all of it is reactive."""
+    mask = torch.ones_like(latents[:, :1]).expand(-1, MASK, -1, -1, -1)
+    return torch.cat([latents, mask], 1)
 
 
 CONTROL: ControlSupport = WanControl()
