@@ -73,6 +73,12 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
         *("source", "--output", "--to", "--from", "--name", "--image", "--caption", "--mask"),
         *("--follow-links", "--shard"),
     },
+    "control list": set(),
+    "control make": {
+        "folder",
+        *("--kind", "--output", "--source", "--detector", "--option", "--device"),
+        *("--overwrite", "--dry-run"),
+    },
     "masks make": {
         *("folder", "--backend", "--phrases", "--from-captions", "--captions", "--trigger"),
         *("--captioner", "--class-word", "--rules", "--everything-but", "--parts", "--neck"),

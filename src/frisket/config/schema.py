@@ -35,7 +35,7 @@ def text() -> str:
 
 
 def _open_shorthands(document: dict[str, Any]) -> None:
-    """What validators take besides: `masks` as a word, folder or table, `regions` by preset."""
+    """What validators take besides: `masks` as a word, folder or table, `control`, `regions`."""
     masks = document["$defs"]["Data"]["properties"]["masks"]
     full = {"$ref": masks.pop("$ref")}
     masks["anyOf"] = [
@@ -44,6 +44,8 @@ def _open_shorthands(document: dict[str, Any]) -> None:
         {"type": "object", "additionalProperties": {"type": "string"}},
     ]
     masks["default"] = "none"
+    control = document["$defs"]["Data"]["properties"]["control"]
+    control["anyOf"] = [{"type": "string"}, *control["anyOf"]]
     regions = document["properties"]["regions"]
     table = {key: regions.pop(key) for key in ("type", "additionalProperties")}
     named = {"type": "string", "enum": list(PRESETS)}

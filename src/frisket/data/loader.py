@@ -201,6 +201,11 @@ class Loader:
     def _read_marks(self, item: Item) -> MarkRow:
         return () if item.faces is None else unpack_marks(self._load("faces", item.faces).tensors)
 
+    def _choose_pixels(self, item: Item) -> str | None:
+        """The key of the control's pixels, where a batch holds them."""
+        holds = self.prepared.control_pixels or item.control_latents is None
+        return item.control if holds else None
+
     def _read_control(self, key: str | None, name: str) -> Tensor | None:
         return None if key is None else self._load("control", key).tensors[name]
 
@@ -228,7 +233,7 @@ class Loader:
             prior_coverage=picture.prior_planes,
             phrases=self.prepared.phrases.get(text, ()),
             faces=faces,
-            control=self._read_control(item.control, "pixels"),
+            control=self._read_control(self._choose_pixels(item), "pixels"),
             control_latents=self._read_control(item.control_latents, "latents"),
             frames=max(len(item.picks), 1),
         )

@@ -369,6 +369,7 @@ class Prepared:
     draw_mixes: Callable[[], Sequence[PaintedMix]] | None = None  # some of them, to look at
     mix_sheet: Path | None = None  # picture of these
     face_frames: int = 1  # latent frames of a clip whose faces a draw shows
+    control_pixels: bool = True  # batches hold them also beside what a net reads of them
 
     @property
     def digest(self) -> str:

@@ -62,7 +62,7 @@ def prepare_set(folder: Path, encoders, *, windows: Windows, flip: bool, size: t
     )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     frames=st.sampled_from([1, 9, 14]),
     own=st.sampled_from([(24, 40), (33, 47), (64, 64), (16, 24)]),

@@ -102,6 +102,8 @@ def test_latents_of_controls_are_a_stage_of_their_own(
     batch = Loader(done, batch=6, seed=0, prefetch=0).at(0)
     assert batch.control_latents.shape == (6, 3, 1, 16, 16)
     assert torch.equal(batch.control_latents, halves.layer(batch.control))
+    lean = replace(done, control_pixels=False)  # a video's pixels weigh far more than its latents
+    assert Loader(lean, batch=6, seed=0, prefetch=0).at(0).control is None
     assert halves.calls == 6
     assert halves.freed == 1
     again, other = Halves(), Halves("b")

@@ -48,7 +48,15 @@ def match_controls(
             f" {example!r}, {example_file}; a control picture needs its clip's name and sub-folder,"
             " with any image or video suffix"
         )
-    return matches, list(left.hints(folder, {}, ""))
+    orphans = [path for name, path in controls.items() if name not in clips]
+    return matches, [*left.hints(folder, {}, ""), *_list_orphan_hints(folder, orphans)]
+
+
+def _list_orphan_hints(folder: Path, orphans: list[Path]) -> list[Hint]:
+    if not orphans:
+        return []
+    message = f"control {folder}: {len(orphans)} files have no clip, such as {orphans[0].name}"
+    return [Hint("control without a clip", message, "Rename or remove them", grave=False)]
 
 
 def find_outside_controls(folder: Path | None, controls: Mapping[str, Path]) -> tuple[Path, ...]:
