@@ -51,7 +51,8 @@ class EditedClip(Section):
     panel: ClassVar[str] = "Clip"
 
     frames: Count | None = None
-    """How many frames, from the first; 1 + 4 n. By default as many as there are, up to 49."""
+    """How many frames, from the first; 1 + 4 n. By default as many as there are, up to 49, or as
+    the model makes."""
     width: Count | None = None
     """Width in pixels; with --height. By default the model's own size in the clip's aspect."""
     height: Count | None = None

@@ -105,7 +105,7 @@ def read_material(request: VideoEditRequest, card: Variant) -> EditMaterial:
     with the file, its value and what would fit.
     """
     clip = probe(request.clip)
-    frames = _choose_frames(request.extent, clip, card.grid)
+    frames = _choose_frames(request.extent, clip, card)
     size = _choose_size(request.extent, clip, card)
     geometry = Geometry((clip.height, clip.width), size, tuple(range(frames)), stored=clip.stored)
     pixels = _cut(geometry, decode_stored(clip.path, geometry.picks))
@@ -141,14 +141,15 @@ def _check_number(name: str, number: int, edited: Float[Tensor, "F H W"]) -> Non
         )
 
 
-def _choose_frames(extent: EditedClip, clip: Media, grid: LatentGrid) -> int:
+def _choose_frames(extent: EditedClip, clip: Media, card: Variant) -> int:
+    grid = card.grid
     least = 1 + grid.temporal
     if clip.frames < least:
         raise ConfigError(
             f"{clip.path} has {clip.frames} frames; an edit needs a clip of at least {least}"
         )
     if extent.frames is None:
-        return grid.fit_frames(min(clip.frames, LONGEST))
+        return grid.fit_frames(min(clip.frames, card.frames, LONGEST))
     nearest_count = grid.fit_frames(extent.frames)
     if extent.frames > clip.frames or extent.frames < least or nearest_count != extent.frames:
         most = grid.fit_frames(clip.frames)
