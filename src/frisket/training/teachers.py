@@ -37,12 +37,12 @@ class Teachers:
         frozen = partial(lora.frozen, self.denoiser)
         contexts: dict[str, Callable[[], AbstractContextManager[Any]]]
         contexts = {BASE: frozen, CONTROLLED: frozen, EMA: self._use_average}
-        asked_contexts = {need: contexts[need] for need in sorted(contexts) if need in needs}
+        contexts_by_need = {need: contexts[need] for need in sorted(contexts) if need in needs}
         predictions = {
             context: self._predict(context, noisy, t, conditioning)
-            for context in dict.fromkeys(asked_contexts.values())
+            for context in dict.fromkeys(contexts_by_need.values())
         }
-        return {need: predictions[context] for need, context in asked_contexts.items()}
+        return {need: predictions[context] for need, context in contexts_by_need.items()}
 
     def _predict(
         self,
