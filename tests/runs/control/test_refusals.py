@@ -75,7 +75,7 @@ def test_scales_are_in_order(world: Path, tmp_path: Path) -> None:
         ({"family": "maskdit", "variant": ""}, "pocket-image-net", "these families have them:"),
         ({"variant": "dit"}, "pocket-image-net", "it is a transformer"),
         ({}, "nowhere", "is no folder; a ControlNet is a folder"),
-        ({}, "pocket-image", "config.json is missing"),
+        ({}, "pocket-image", "diffusion_pytorch_model.safetensors is missing"),
         ({}, "stable_diffusion-sd15-net", "made for another"),
     ],
 )
@@ -92,7 +92,7 @@ def test_a_net_without_its_weights_is_named(world: Path, tmp_path: Path) -> None
     net = tmp_path / "net"
     net.mkdir()
     (net / "config.json").write_bytes((world / "pocket-image-net" / "config.json").read_bytes())
-    with pytest.raises(ConfigError, match=str(net)):
+    with pytest.raises(ConfigError, match=r"holds no weights: diffusion_pytorch_model.safetensors"):
         check_control(config_of(world, tmp_path, control={"source": net}))
 
 

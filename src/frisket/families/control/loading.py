@@ -34,7 +34,8 @@ def load_net(
     if is_looked_at:
         with torch.device(device), ignore_deprecations():
             shapes: Any = kind.from_config(config)
-        return _freeze(shapes.to(dtype), device)
+        # Not diffusers' own `to`, which warns of layers that lose precision: there is none to lose.
+        return _freeze(nn.Module.to(shapes, dtype), device)
     return _freeze(_read(kind, str(folder or source), dtype, offline=folder is not None), device)
 
 

@@ -40,6 +40,11 @@ def load_net(
             f"{option}: {path} is no folder; a ControlNet is a folder as diffusers saves it, with"
             " config.json and diffusion_pytorch_model.safetensors"
         )
+    if not any(path.glob("*.safetensors")):
+        raise ConfigError(
+            f"{option}: {path} holds no weights: diffusion_pytorch_model.safetensors is missing"
+            " (only safetensors are opened); fetch it again"
+        )
     try:
         return support.load(path, variant, dtype=dtype, device=device)
     except (WeightsNotFound, ControlNotUsable) as error:
