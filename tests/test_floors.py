@@ -24,6 +24,7 @@ DEFAULTS = (  # may name one: what is taken where none is named
 SHARED = frozenset(  # modules of frisket.families that are of no one family
     {"base", "blocks", "experts", "names", "quantise", "standard", "suggestions", "weights"}
     | {
+        "control",
         "presets",
         "text_training",
         "key_map",
@@ -61,6 +62,8 @@ def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
             modules = [node.module or ""]
         for module in modules:
             if module.startswith("frisket.families.") and module.split(".")[2] not in SHARED:
+                yield node.lineno, module
+            if module.startswith("frisket.families.control.nets."):
                 yield node.lineno, module
 
 
@@ -103,6 +106,7 @@ def test_it_would_see_one(code):
         "from frisket.families.shared.qwen_references import AREA",
         "from frisket.families import wan_cards",
         "import frisket.families.models.wan.family",
+        "from frisket.families.control.nets.wan import CONTROL",
     ],
 )
 def test_it_would_see_a_family_imported(code):

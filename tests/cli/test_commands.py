@@ -36,6 +36,7 @@ COMMANDS = {  # a promise to scripts: change it knowingly, and say so in CHANGEL
         *("--method", "--method-source", "--method-scale", "--method-mask", "--method-strict"),
         *("--method-option", "--face", "--like", "--pose", "--encoder", "--embedder"),
         *("--embedder-source", "--detector", "--detector-source"),
+        *("--control", "--control-net", "--control-scale", "--control-mask"),
     }
     | COMMON,
     "edit": {

@@ -9,7 +9,6 @@ from torch import nn
 from frisket.config.provenance import ConfigError
 from frisket.families.base import Family, WeightsNotFound
 from frisket.families.control.base import CONTROLS, ControlNotUsable, ControlSupport
-from frisket.families.tiny import seed_torch
 
 
 def load_support(family: Family, variant: str, option: str) -> ControlSupport:
@@ -69,7 +68,9 @@ def start_net(
     """
     is_shape = next(denoiser.parameters()).is_meta
     try:
-        with seed_torch(seed), torch.device("meta") if is_shape else nullcontext():
+        device = torch.device("meta") if is_shape else nullcontext()
+        with torch.random.fork_rng(devices=[]), device:
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed reseeds CUDA as well
             return support.start(denoiser, layers=layers)
     except ValueError as error:
         raise ConfigError(f'model.train = "controlnet": {error}') from error
