@@ -37,12 +37,12 @@ class Teachers:
         frozen = partial(lora.frozen, self.denoiser)
         contexts: dict[str, Callable[[], AbstractContextManager[Any]]]
         contexts = {BASE: frozen, CONTROLLED: frozen, EMA: self._use_average}
-        contexts_by_need = {need: contexts[need] for need in sorted(contexts) if need in needs}
+        need_contexts = {need: contexts[need] for need in sorted(contexts) if need in needs}
         predictions = {
             context: self._predict(context, noisy, t, conditioning)
-            for context in dict.fromkeys(contexts_by_need.values())
+            for context in dict.fromkeys(need_contexts.values())
         }
-        return {need: predictions[context] for need, context in contexts_by_need.items()}
+        return {need: predictions[context] for need, context in need_contexts.items()}
 
     def _predict(
         self,
