@@ -99,6 +99,13 @@ CLAIMS: Mapping[str, Callable[[Rows], list[str]]] = {
 }
 
 
+def keep_common(rows: Rows) -> Rows:
+    """The cells of those seeds that every row has, so that means are of the same; ADDED as is."""
+    seeds = [{cell.seed for cell in cells} for name, cells in rows.items() if name not in ADDED]
+    common = set.intersection(*seeds)
+    return {name: [cell for cell in cells if cell.seed in common] for name, cells in rows.items()}
+
+
 def build_part(
     out: Path,
     part: str,
@@ -121,7 +128,7 @@ def build_part(
     if missing:
         lines += ["", f"Not run: {', '.join(f'`{name}`' for name in missing)}."]
     if part in claims and not set(missing) - ADDED:
-        lines += ["", *(f"- {line}" for line in claims[part](rows))]
+        lines += ["", *(f"- {line}" for line in claims[part](keep_common(rows)))]
     return [*lines, ""]
 
 
