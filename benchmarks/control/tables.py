@@ -25,6 +25,7 @@ PARTS: Mapping[str, tuple[str, Sequence[str], Sequence[str]]] = {
         ("inside", "outside", "control", "control_inside"),
     ),
 }
+COLUMNS = 8  # of `benchmarks.effects.cells.write_sheet`
 SHEETS = (("pose", "plain"), ("pose", "control"), ("consistency", "off"), ("consistency", "on"))
 COLOURS = 64  # of a sheet in the page
 ROOM = 0.05  # of the in-mask error that the term may cost
@@ -132,7 +133,9 @@ def build_part(
     return [*lines, ""]
 
 
-def put_sheets(out: Path, page: Path, folder: str, sheets: Sequence[tuple[str, str]]) -> str:
+def put_sheets(
+    out: Path, page: Path, folder: str, sheets: Sequence[tuple[str, str]], columns: int = COLUMNS
+) -> str:
     """Copy sheets of seed 0, by part and row, to the page's images; the lines that show them."""
     lines = ["### Samples of seed 0", ""]
     for part, name in sheets:
@@ -141,7 +144,7 @@ def put_sheets(out: Path, page: Path, folder: str, sheets: Sequence[tuple[str, s
             copy = page.parent / "images" / folder / f"{part}-{name}.png"
             copy.parent.mkdir(parents=True, exist_ok=True)
             with Image.open(sheet) as picture:
-                picture.quantize(COLOURS).save(copy, optimize=True)
+                lay_tiles(picture, columns).quantize(COLOURS).save(copy, optimize=True)
             lines += [
                 f"`{part} {name}`",
                 "",
@@ -149,6 +152,19 @@ def put_sheets(out: Path, page: Path, folder: str, sheets: Sequence[tuple[str, s
                 "",
             ]
     return "\n".join(lines)
+
+
+def lay_tiles(sheet: Image.Image, columns: int) -> Image.Image:
+    """The square tiles of a sheet of COLUMNS in the same order, so many in a row."""
+    side = sheet.width // COLUMNS
+    places = [(x, y) for y in range(0, sheet.height, side) for x in range(0, sheet.width, side)]
+    tiles = [sheet.convert("RGB").crop((x, y, x + side, y + side)) for x, y in places]
+    while tiles[-1].getextrema() == ((255, 255),) * 3:  # the end of the last row
+        tiles.pop()
+    laid = Image.new("RGB", (columns * side, -(-len(tiles) // columns) * side), "white")
+    for index, tile in enumerate(tiles):
+        laid.paste(tile, (index % columns * side, index // columns * side))
+    return laid
 
 
 def build(out: Path, seeds: Sequence[int]) -> str:

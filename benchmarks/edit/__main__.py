@@ -19,6 +19,7 @@ PARTS: Mapping[str, tuple[str, Sequence[str], Sequence[str]]] = {
     "edit": ("A clip edited behind its edited first frame", tuple(rows.ROWS), COLUMNS),
     "moving": ("The same before a background that scrolls", tuple(rows.ROWS), COLUMNS),
 }
+ROW = 15  # tiles of a case: five frames of the clip, of the truth, of the edit
 SHEETS = (("edit", "plain"), ("edit", "edit"), ("moving", "plain"), ("moving", "edit"))
 ROOM = 1.1  # of the plain LoRA's error in the box that an edit may have
 
@@ -101,7 +102,7 @@ def main() -> None:
     text = build(out, options.seeds)
     sys.stdout.write(text)
     if options.page:
-        text = f"{text}\n{put_sheets(out, options.page, 'edit', SHEETS)}"
+        text = f"{text}\n{put_sheets(out, options.page, 'edit', SHEETS, ROW)}"
         put_tables(options.page, text, begin=BEGIN, end=END)
 
 
