@@ -63,7 +63,11 @@ def test_claims_are_of_every_seed(tmp_path: Path) -> None:
     assert "Claim 3 holds" in text
     assert text.count("Not run.") == 2
     put_cell(tmp_path, "pose", "plain", 2, found=0.9, near=0.1, spread=2, found_under=1, miss=1)
+    assert "Claim 1 holds" in tables.build(tmp_path, (0, 1, 2))  # of the seeds that all rows have
     put_cell(tmp_path, "pose", "control", 2, found=0.9, near=0.2, spread=2, found_under=1, miss=2)
+    put_cell(
+        tmp_path, "pose", "control-all", 2, found=0.9, near=0.1, spread=2, found_under=1, miss=2
+    )
     assert "Claim 1 does not hold" in tables.build(tmp_path, (0, 1, 2))
 
 
