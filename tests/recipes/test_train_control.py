@@ -254,7 +254,8 @@ def test_the_command_line_samples_with_what_was_trained(
     file = write_config(config_of(world, trained, "controlnet"), tmp_path / "run.toml")
     told = run_command("generate", file, "-p", "sks")
     assert told.exit_code != 0
-    assert "is a ControlNet, which follows a picture" in " ".join(told.output.split())
+    printed = " ".join(told.output.replace("│", " ").split())  # long paths break its lines
+    assert "is a ControlNet, which follows a picture" in printed
     control = world / "data" / "control" / "0.png"
     words = ("generate", file, "-p", "sks", "--steps", 2, "--control", control)
     done = run_command(*words, "--compare", "-o", tmp_path / "out")

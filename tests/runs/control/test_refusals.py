@@ -73,10 +73,10 @@ def test_scales_are_in_order(world: Path, tmp_path: Path) -> None:
     ("model", "source", "words"),
     [
         ({"family": "maskdit", "variant": ""}, "pocket-image-net", "these families have them:"),
-        ({"variant": "dit"}, "pocket-image-net", "it is a transformer"),
+        ({"variant": "dit"}, "pocket-image-net", "dit takes no ControlNet: take variant image"),
         ({}, "nowhere", "is no folder; a ControlNet is a folder"),
         ({}, "pocket-image", "diffusion_pytorch_model.safetensors is missing"),
-        ({}, "stable_diffusion-sd15-net", "made for another"),
+        ({}, "stable_diffusion-sd15-net", "It is no ControlNet of pocket image"),
     ],
 )
 def test_a_net_that_this_model_cannot_take(

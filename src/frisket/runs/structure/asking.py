@@ -19,7 +19,7 @@ def find_structure_request(config: Config) -> StructureRequest | None:
 
     ConfigError where two terms ask for different ones, or one does not say which.
     """
-    requests: dict[str, StructureRequest] = {}
+    structures: dict[str, StructureRequest] = {}
     for name, (term, _) in terms_of(config).items():
         if STRUCTURE not in term.needs:
             continue
@@ -28,13 +28,13 @@ def find_structure_request(config: Config) -> StructureRequest | None:
                 f'losses.{name}: needs "structure" but has no `structure`, the StructureRequest'
                 " that says which (frisket.losses.comparing.StructureTerm)"
             )
-        requests[name] = term.structure
-    if len(set(requests.values())) > 1:
+        structures[name] = term.structure
+    if len(set(structures.values())) > 1:
         raise ConfigError(
-            f"losses.{' and losses.'.join(requests)} ask for different structure, and a run"
+            f"losses.{' and losses.'.join(structures)} ask for different structure, and a run"
             " extracts one: give them the same, or leave one out"
         )
-    return next(iter(requests.values()), None)
+    return next(iter(structures.values()), None)
 
 
 def has_frozen_net(config: Config) -> bool:
