@@ -16,7 +16,7 @@ from frisket.control.base import (
     load_drawer,
 )
 from frisket.control.person_boxes import build_tiny_detector, load_people
-from frisket.losses.structure import average_colours, blur_luminance
+from frisket.losses.structure import average_colours, blur_luminance, find_edges
 from frisket.registry import UnknownPlugin
 
 
@@ -84,11 +84,12 @@ def test_canny_is_cv2_on_the_colour_picture() -> None:
         load_drawer("canny", DrawRequest({"low": 300.0}))
 
 
-def test_light_and_colours_are_those_of_the_loss() -> None:
+def test_edges_light_and_colours_are_those_of_the_loss() -> None:
     clip = make_clip()
     planes = clip.permute(3, 0, 1, 2)[None].float() / 255
-    for name, extract in (("luma", blur_luminance), ("colours", average_colours)):
-        wanted = (extract(planes)[0] * 255).round().expand(3, -1, -1, -1)
+    functions = {"edges": find_edges, "luma": blur_luminance, "colours": average_colours}
+    for name, extract in functions.items():
+        wanted = (extract(planes)[0].clamp(0, 1) * 255).round().expand(3, -1, -1, -1)
         got = draw(name, {}, clip).permute(3, 0, 1, 2).float()
         assert torch.equal(got, wanted)
 
