@@ -27,17 +27,21 @@ def scale_rows(value: Tensor, scale: Float[Tensor, " r"], like: Tensor) -> Tenso
     Under autocast it stays in what the net computed in, as the denoiser's own layers do: a float32
     residual would lift what it is added to out of bfloat16, in rows without control too.
     """
-    if not _is_autocast(like.device):
+    if find_autocast(like.device) is None:
         value = value.to(like.dtype)
     factor = scale.to(value.device, torch.float32).view(-1, *[1] * (value.ndim - 1))
     scaled = (value * factor).to(value.dtype)  # rounded once, as a plain number would be
     return torch.where(factor == 0, torch.zeros_like(value), scaled)
 
 
-def _is_autocast(device: torch.device) -> bool:
-    """Whether a region of autocast is open; of the meta device, which knows none, on any other."""
+def find_autocast(device: torch.device) -> torch.dtype | None:
+    """What an open region of autocast computes in, None where none is open.
+
+    Of the meta device, which has no autocast of its own, any other device's.
+    """
     kinds = ("cpu", "cuda") if device.type == "meta" else (device.type,)
-    return any(torch.is_autocast_enabled(kind) for kind in kinds)
+    open_kinds = [kind for kind in kinds if torch.is_autocast_enabled(kind)]
+    return torch.get_autocast_dtype(open_kinds[0]) if open_kinds else None
 
 
 def check_rows(control: Tensor, expected: Sequence[int], reason: str) -> None:

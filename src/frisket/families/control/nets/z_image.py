@@ -18,6 +18,7 @@ from frisket.families.control.computing import (
     check_rows,
     compare_configs,
     drop_self,
+    find_autocast,
     scale_rows,
     unwrap_net,
 )
@@ -133,7 +134,7 @@ class ZImageControl:
         check_rows(control, (rows, *size), "the control must have the clip's size")
         dtype = inner.control_layers[0].attention_norm1.weight.dtype
         like = sample[0]
-        if dtype != like.dtype and not torch.is_autocast_enabled(like.device.type):
+        if dtype != like.dtype and find_autocast(like.device) is None:
             raise ValueError(
                 f"the ControlNet is {dtype} and Z-Image's transformer {like.dtype}: they share"
                 " layers, so load both in one precision"
@@ -201,10 +202,10 @@ def lend_modules(net: Any, transformer: Any) -> Iterator[None]:
     Padding tokens are lent in what autocast computes in: upstream writes them into its outputs.
     """
     ZImageControlNetModel.from_transformer(net, transformer)
-    device = transformer.x_pad_token.device.type
-    if torch.is_autocast_enabled(device):
+    dtype = find_autocast(transformer.x_pad_token.device)
+    if dtype is not None:
         for name in PADDING:
-            token = getattr(transformer, name).detach().to(torch.get_autocast_dtype(device))
+            token = getattr(transformer, name).detach().to(dtype)
             setattr(net, name, nn.Parameter(token, requires_grad=False))
     try:
         yield
