@@ -169,6 +169,6 @@ FITTING: Mapping[str, Callable[[Any], bool]] = {
     "rank_quantiles": lambda value: isinstance(value, list) and all(map(entries.is_number, value)),
     "rank_pairs": lambda value: value is True or value is False,
     "orthogonal": lambda value: value is True or value is False,
-    "confine": lambda value: value is None or entries.is_whole(value),
+    "confine": lambda value: value in (None, 0) or entries.is_whole(value),
     "focus": lambda value: isinstance(value, str),
 }  # of the rest each is a list of names

@@ -1,5 +1,6 @@
 """The contract of kinds of control pictures: what they need, and how they draw a clip."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -95,6 +96,10 @@ def fill_options(name: str, options: Mapping[str, float]) -> dict[str, float]:
         if option not in kind.options:
             hint = suggest(option, list(kind.options)) if kind.options else "; it has none"
             raise KindUnusable(f"--kind {name} has no option {option!r}{hint}")
+        if not math.isfinite(options[option]):
+            raise KindUnusable(
+                f"--kind {name}: {option} = {options[option]} is no number to draw by"
+            )
     return {**kind.options, **options}
 
 

@@ -10,9 +10,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from frisket.control.loading import load_model, normalise, read_config, read_processor
+from frisket.control.base import ControlModelNotFound
+from frisket.control.loading import (
+    PROCESSOR,
+    load_model,
+    normalise,
+    read_config,
+    read_processor,
+)
 
 TYPES = ("dpt", "depth_anything")
+SIDE = 384  # pixels that a picture is read at where its processor does not say
 NEAREST = 1e-3  # metres: where a metric model says less, it is as near
 
 
@@ -44,9 +52,22 @@ def load_depth(folder: Path, device: str) -> DepthModel:
     from transformers import AutoModelForDepthEstimation  # noqa: PLC0415 - slow to import
 
     config = read_config(folder, TYPES)
-    processor = read_processor(folder)
+    processor = dict(read_processor(folder))
+    processor["size"] = _read_size(folder, processor.get("size") or SIDE)
     model = load_model(AutoModelForDepthEstimation, folder, device)
     return DepthModel(model, processor, config.get("depth_estimation_type") == "metric", device)
+
+
+def _read_size(folder: Path, size: Any) -> dict[str, int]:
+    """Height and width, which older folders write as one number; ControlModelNotFound."""
+    if isinstance(size, int):
+        return {"height": size, "width": size}
+    if not isinstance(size, Mapping) or not {"height", "width"} <= set(size):
+        raise ControlModelNotFound(
+            f"{folder / PROCESSOR}: size = {size!r} should have height and width, as transformers'"
+            " DPT and Depth Anything are saved"
+        )
+    return {name: int(size[name]) for name in ("height", "width")}
 
 
 def fit_size(size: tuple[int, int], processor: Mapping[str, Any]) -> tuple[int, int]:

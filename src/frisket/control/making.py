@@ -1,5 +1,6 @@
 """Draws the control of one clip to disk: a PNG of a picture, a lossless video of a video."""
 
+from collections.abc import Container
 from pathlib import Path
 
 from frisket.control.base import Drawer, KindUnusable
@@ -14,12 +15,23 @@ def name_control(folder: Path, name: str, media: Media) -> Path:
     return folder / f"{name}{'.mkv' if media.video else '.png'}"
 
 
-def list_controls(folder: Path, name: str) -> dict[str, Path]:
-    """What is there under a clip's name, by file name: pictures, videos, a folder of frames."""
-    paths = [folder / f"{name}{suffix}" for suffix in (*IMAGES, *VIDEOS)]
-    files = {path.name: path for path in paths if path.is_file()}
+def list_controls(folder: Path, name: str, parents: Container[str] = ()) -> dict[str, Path]:
+    """What is there under a clip's name, by file name: pictures, videos, a folder of frames.
+
+    A folder among `parents`, those that other clips' controls lie in, is none of frames.
+    """
+    place, stem = (folder / name).parent, Path(name).name
+    paths = sorted(place.iterdir()) if place.is_dir() else []
+    files = {
+        path.name: path
+        for path in paths
+        if path.suffix.lower() in (*IMAGES, *VIDEOS)
+        and path.name[: -len(path.suffix)] == stem
+        and path.is_file()
+    }
     frames = folder / name
-    if frames.is_dir() and any(path.suffix.lower() in IMAGES for path in frames.iterdir()):
+    is_frames = name not in parents and frames.is_dir()
+    if is_frames and any(path.suffix.lower() in IMAGES for path in frames.iterdir()):
         files[frames.name] = frames
     return files
 
@@ -45,9 +57,11 @@ def make_control(clip: Path, drawer: Drawer, path: Path) -> None:
             raise RuntimeError(f"{clip}: {count} control frames for {media.frames} of the clip")
 
 
-def remove_others(folder: Path, name: str, current_path: Path) -> None:
+def remove_others(
+    folder: Path, name: str, current_path: Path, parents: Container[str] = ()
+) -> None:
     """Remove what else has a clip's name; KindUnusable for a folder of frames, which stays."""
-    for path in list_controls(folder, name).values():
+    for path in list_controls(folder, name, parents).values():
         if path.is_dir():
             raise KindUnusable(
                 f"{path}: is a folder of frames of the same name; remove it, or give another -o"

@@ -57,7 +57,10 @@ def load_people(folder: Path, device: str) -> PersonDetector:
             f"{folder} detects {', '.join(list(names.values())[:5])} and no {PERSON!r}: take one of"
             " COCO, such as hustvl/yolos-small"
         )
-    processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    try:
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # a stranger's config may raise anything
+        raise ControlModelNotFound(f"{folder}: {str(error)[:300]}") from error
     return PersonDetector(model, processor, label, device)
 
 

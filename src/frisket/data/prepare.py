@@ -152,10 +152,10 @@ class _Walk:
                 items.append(item)
                 contents.add(window.content)
         apart = list(self._plan_measured(measured, contents))
+        self.controls.stop_if_lacking()  # before every clip is decoded
         self.work.check()
         stop_if_bad(self.bad, self.refused)
         self.tally.stop_if_unmasked()
-        self.controls.stop_if_lacking()
         if not items:
             raise ValueError(f"nothing to train on in {_list_folders(clipsets)}")
         training, held = pick_held(items, holdout)

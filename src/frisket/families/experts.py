@@ -38,7 +38,8 @@ class Experts(nn.Module):
         for name, expert in self.experts.items():
             # A hook, not `forward`: the public pipeline calls an expert directly. And a bound
             # method, no closure: a deep copy's hook then moves the copy.
-            expert.register_forward_pre_hook(partial(self._on_call, name))
+            # First: others, such as a ControlNet's, use the weights that this brings back.
+            expert.register_forward_pre_hook(partial(self._on_call, name), prepend=True)
 
     def _on_call(self, name: str, _expert: nn.Module, _args: Any) -> None:
         self.use(name)

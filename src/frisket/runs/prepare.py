@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from frisket.config.checks.control import READS_CONTROL
+from frisket.config.checks.term_needs import list_term_needs
 from frisket.config.compat import compat_of
 from frisket.config.provenance import ConfigError
 from frisket.config.tree import Config, Data
@@ -131,7 +133,13 @@ def prepare(
         again(progress), swap_rate=config.swap.rate, mix_rate=config.mix.rate, rebuild=again
     )
     frames = faces.request.frames if faces is not None else done.face_frames
-    return replace(done, mix_sheet=write_mix_sheet(done), face_frames=frames)
+    reads_pixels = any(READS_CONTROL in needs for _, needs in list_term_needs(config))
+    return replace(
+        done,
+        mix_sheet=write_mix_sheet(done),
+        face_frames=frames,
+        control_pixels=reader is None or reads_pixels,
+    )
 
 
 def regions_of(config: Config) -> dict[str, float]:

@@ -58,7 +58,7 @@ def test_both_are_off_by_default() -> None:
             "the ControlNet is what is trained",
         ),
         (
-            {"consistency": {"strength": 1, "target": "control"}},
+            {"consistency": {"strength": 1, "extractor": "luma", "target": "control"}},
             {},
             r"no \[\[data\]\] has any; set `control` to their folder .* or target = \"clip\"",
         ),
@@ -144,6 +144,6 @@ def test_a_depth_model_of_a_folder_teaches_through_its_own_scale(tmp_path: Path)
 
 
 def test_the_needs_of_a_term_follow_its_options() -> None:
-    assert "control" in ConsistencyLoss(target="control").needs
+    assert "control" in ConsistencyLoss(extractor="luma", target="control").needs
     assert "control" not in ConsistencyLoss().needs
     assert Step.__dataclass_fields__["prior_control"].default is None

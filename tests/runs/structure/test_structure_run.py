@@ -97,7 +97,14 @@ def test_above_the_gate_nothing_is_decoded_or_noted(
 @pytest.mark.slow
 def test_a_run_that_goes_on_is_the_run_that_never_stopped(world: Path, tmp_path: Path) -> None:
     tables: dict[str, Any] = {
-        "losses": {"consistency": {"target": "control", "where": "outside", "t_max": 0.9}},
+        "losses": {
+            "consistency": {
+                "extractor": "luma",
+                "target": "control",
+                "where": "outside",
+                "t_max": 0.9,
+            }
+        },
         "validation": NO_LOOKS,
     }
     whole = config_of(world, tmp_path / "whole", **tables)

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 
 from frisket.config.data import Count, Fraction, Section
 
-Scale = Annotated[float, Field(ge=0)]
+Scale = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 DROPOUT = 0.3  # beside a LoRA, so that it works without the net too
 SCALE = (0.5, 1.0)
 

@@ -72,6 +72,9 @@ class EditStages(Section):
     """Train nothing: sample again with what was learnt."""
 
 
+EditSeed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
 class EditSampling(Section):
     """How the edited clip is sampled."""
 
@@ -79,7 +82,7 @@ class EditSampling(Section):
 
     negative: str = ""
     """What the clip should not be."""
-    seeds: Annotated[tuple[int, ...], Field(min_length=1), option("--seed")] = (0,)
+    seeds: Annotated[tuple[EditSeed, ...], Field(min_length=1), option("--seed")] = (0,)
     """Seed of each sample; 0."""
     sampling_steps: Count | None = None
     """Steps of sampling; by default the model's own."""

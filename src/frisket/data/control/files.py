@@ -9,6 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from frisket.disk.untrusted import BadText, read_table
 from frisket.media.frames import BadMedia, Media, decode
 from frisket.media.geometry import Geometry
 
@@ -105,6 +106,14 @@ def read_control_frame(
     """The control of the frame at `place` of the picked ones, as `read_control` gives it."""
     picks = control.pick(geometry.picks, frames)
     return _cut_frame(decode(control.path, (picks[0 if control.still else place],))[0], geometry)
+
+
+def is_pose(path: Path) -> bool:
+    """Whether `frisket control make` noted beside a control that it is a drawn pose."""
+    try:
+        return read_table(path.with_suffix(".json")).get("kind") == "pose"
+    except (OSError, BadText):
+        return False
 
 
 def _cut_frame(

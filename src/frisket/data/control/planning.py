@@ -13,7 +13,7 @@ from frisket.data.cached.colours import hash_content
 from frisket.data.cached.finite import NotFinite, check_finite
 from frisket.data.cached.status import Entries
 from frisket.data.cached.store import key_of
-from frisket.data.control.files import ControlFile, check_control, read_control
+from frisket.data.control.files import ControlFile, check_control, is_pose, read_control
 from frisket.data.records import Clipset, Window
 from frisket.media.files import ClipFiles
 from frisket.media.frames import BadMedia, Media
@@ -89,12 +89,17 @@ class ControlEntries:
     def open(
         self, clipset: Clipset, clip: ClipFiles, media: Media, cuts: Sequence[ClipCut]
     ) -> ControlFile | None:
-        """The control of a clip, checked against it; ControlMismatch, BadMedia.
+        """The control of a clip, checked against it; ControlMismatch, BadMedia, ControlUnusable.
 
         `cuts` are the frames and the size of each training clip of the file.
         """
         if clipset.control is None or clip.control is None:
             return None
+        if clipset.flip and is_pose(clip.control):
+            raise ControlUnusable(
+                f"{clip.control}: a drawn pose that is mirrored keeps the colours of the other"
+                f" side, and tells of somebody turned round; set flip = false for {clipset.clips}"
+            )
         content = hash_content(self.entries.index, clip.control)
         control = ControlFile(clip.control, content, self.probe(clip.control, content))
         runs = [picks for picks, _ in cuts]

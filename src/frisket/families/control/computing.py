@@ -27,7 +27,7 @@ def scale_rows(value: Tensor, scale: Float[Tensor, " r"], like: Tensor) -> Tenso
     Under autocast it stays in what the net computed in, as the denoiser's own layers do: a float32
     residual would lift what it is added to out of bfloat16, in rows without control too.
     """
-    if find_autocast(like.device) is None:
+    if find_autocast(like.device) is None or like.dtype != torch.float32:
         value = value.to(like.dtype)
     factor = scale.to(value.device, torch.float32).view(-1, *[1] * (value.ndim - 1))
     scaled = (value * factor).to(value.dtype)  # rounded once, as a plain number would be

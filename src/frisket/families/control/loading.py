@@ -32,8 +32,13 @@ def load_net(
         config = read_config(folder)
     check_class(config, kind, source)
     if is_looked_at:
-        with torch.device(device), ignore_deprecations():
-            shapes: Any = kind.from_config(config)
+        try:
+            with torch.device(device), ignore_deprecations():
+                shapes: Any = kind.from_config(config)
+        except Exception as error:  # a stranger's config may raise anything
+            raise ControlNotUsable(
+                f"{source}: its config.json is damaged: {_cut_reason(error)}. Fetch it again."
+            ) from error
         # Not diffusers' own `to`, which warns of layers that lose precision: there is none to lose.
         return _freeze(nn.Module.to(shapes, dtype), device)
     return _freeze(_read(kind, str(folder or source), dtype, offline=folder is not None), device)

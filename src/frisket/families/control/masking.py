@@ -24,7 +24,7 @@ def mask_residuals(residuals: Residuals, mask: Tensor, side: MaskSide = "inside"
     """
     if mask.ndim != 5 or mask.shape[1] != 1:
         raise ValueError(f"a mask of residuals is b 1 f h w, got {tuple(mask.shape)}")
-    plane = mask[:, 0].detach().double().clamp(0, 1)
+    plane = mask[:, 0].detach().cpu().double().clamp(0, 1)
     plane = 1 - plane if side == "outside" else plane
     grids: dict[Cells, Tensor] = {}
 

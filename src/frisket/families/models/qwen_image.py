@@ -197,8 +197,9 @@ class QwenImage(Standard):
         device, dtype = seeing.device_of(vae)
         qwen: Any = vae
         posterior = qwen.encode(clip.to(device, dtype)).latent_dist
-        mean, std = _statistics(vae, device)
-        normal: Tensor = (posterior.mode().float() - mean) / std
+        mode = posterior.mode().float()
+        mean, std = _statistics(vae, mode.device)  # a VAE that only visits answers from there
+        normal: Tensor = (mode - mean) / std
         return normal
 
     def decode(self, vae: nn.Module, latents: Latents) -> Clip:

@@ -59,7 +59,7 @@ class ControlMethod:
             raise ValueError(f"no control was laid for samples of {size} frames and pixels")
         if size not in self.readings:
             weight = next(self.net.parameters())
-            control = self.controls[size].to(weight)
+            control = self.controls[size].to(weight.device)  # its precision is the VAE's matter
             self.readings[size] = self.support.read(self.net, self.vae, control)
         return self.readings[size]
 

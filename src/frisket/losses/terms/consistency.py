@@ -15,6 +15,8 @@ from frisket.losses.structure import EXTRACTORS
 from frisket.shapes import CellShares, Clip, Flags, PerSample, Structure, Weights
 
 GATE = 0.3642  # s / (a + s) between levels 200 and 201 of Stable Diffusion's 1000: ControlNet++'s
+# Extractors whose map of a picture brought to another size is that map brought to it.
+SIZELESS = ("luma",)
 MODELS = ("depth",)  # extractors that are a model, from a local folder
 CHOICES = {
     "where": ("everywhere", "outside", "inside"),
@@ -39,12 +41,13 @@ class ConsistencyLoss:
     where: "everywhere"; "outside" as much as cells are left out of the taught region; "inside".
     extractor: "edges" (Sobel), "canny" (theirs), "luma" (blurred), "colours" (blocks), or "depth",
         whose model is in the folder `source`.
-    target: c is extracted from the "clip", or is the "control" picture itself (grey for one plane).
+    target: c is extracted from the "clip", or is the "control" picture itself ("luma" alone, whose
+        map is the same at any size).
     kind: "mse" as theirs, or "l1".
     frames: latent frames of a video that a step looks at, drawn anew each time; each is decoded
         behind at most two before it, which get no gradient.
-    average: over the samples below the gate ("shown": sum / (count + 1e-10), as theirs), or over
-        "all" of the batch.
+    average: over the samples below the gate whose frames have a weight ("shown": sum /
+        (count + 1e-10), as theirs), or over "all" of the batch.
 
     A sample above the gate is 0, and nothing of it is decoded.
     """
@@ -85,10 +88,11 @@ class ConsistencyLoss:
                 f"consistency: extractor {self.extractor!r} has no weights; leave source out, got"
                 f" {self.source!r}"
             )
-        if self.target == "control" and self.extractor in ("canny", *MODELS):
+        if self.target == "control" and self.extractor not in SIZELESS:
             raise ValueError(
-                f"consistency: extractor {self.extractor!r} is on a scale of its own, which no"
-                ' control picture has; set target = "clip", or take edges, luma or colours'
+                f"consistency: extractor {self.extractor!r} depends on the size a picture is looked"
+                " at in, and a control picture is made at the clip's own and then brought to the"
+                ' training size; set extractor = "luma", or target = "clip"'
             )
 
     @property
@@ -112,10 +116,14 @@ class ConsistencyLoss:
         if comparison is None or None in (step.decode, step.estimate, step.clean):
             raise ValueError("consistency: the step carries no structure, or no decoder to see it")
         errors = step.prediction.float().flatten(1)[:, :0].sum(1)  # 0, and part of the graph
-        rows = self._find_shown(step, comparison).nonzero()[:, 0].tolist()
+        cells = self._weigh_cells(step)
+        rows = [
+            row
+            for row in self._find_shown(step, comparison).nonzero()[:, 0].tolist()
+            if bool(cells[row][:, list(comparison.frames[row])].any())
+        ]
         if not rows:
             return errors
-        cells = self._weigh_cells(step)
         compared = [self._compare(step, comparison, row, cells[row]) for row in rows]
         places = torch.tensor(rows, device=errors.device)
         errors = errors.index_add(0, places, torch.stack(compared).to(errors.device))
@@ -137,7 +145,7 @@ class ConsistencyLoss:
     def _compare(
         self, step: Step, comparison: StructureComparison, row: int, cells: CellShares
     ) -> Tensor:
-        """The mean error of one sample over the frames to look at; 0 where none has a weight."""
+        """The mean error of one sample over those frames to look at that have a weight."""
         assert step.estimate is not None
         assert step.clean is not None
         frames = [frame for frame in comparison.frames[row] if bool(cells[:, frame].any())]
@@ -154,7 +162,7 @@ class ConsistencyLoss:
                     context = cut_window(clean, clean, taught_cells, frame)
                     target_map = comparison.extract(_show_last(step, context))
             errors.append(self._measure(structure, target_map, cells[:, frame]))
-        error = torch.stack(errors).mean() if errors else estimate.flatten()[:0].float().sum()
+        error = torch.stack(errors).mean()
         comparison.errors.append(error.detach())
         return error
 

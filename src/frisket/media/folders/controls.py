@@ -48,6 +48,12 @@ def match_controls(
             f" {example!r}, {example_file}; a control picture needs its clip's name and sub-folder,"
             " with any image or video suffix"
         )
+    itself = [name for name, path in matches.items() if path.resolve() == clips[name].resolve()]
+    if itself:
+        raise ControlNotFound(
+            f"control {folder}: {matches[itself[0]]} is the clip itself, which a net would learn"
+            " to copy; give a folder of control pictures"
+        )
     orphans = [path for name, path in controls.items() if name not in clips]
     return matches, [*left.hints(folder, {}, ""), *_list_orphan_hints(folder, orphans)]
 

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 
@@ -12,6 +12,7 @@ from frisket.config.calls import ControlMakeRequest
 from frisket.control.base import (
     KINDS,
     ControlKind,
+    Drawer,
     DrawRequest,
     KindUnusable,
     fill_options,
@@ -65,16 +66,18 @@ def make_controls(
     _check_output(clips, request.output)
     fill_options(request.kind, request.options)
     kind = KINDS.load(request.kind)
+    output = request.output.resolve()
     files = [
         clip
         for clip in find(clips, masks="none", folders={}).clips
-        if not clip.clip.is_relative_to(request.output)
+        if not clip.clip.resolve().is_relative_to(output)
     ]
     device = _choose_device(request.device)
     drawer = load_drawer(
         request.kind, DrawRequest(request.options, request.source, device, request.detector)
     )
-    work = _Work(request, kind, drawer.fingerprint)
+    parents = frozenset(str(parent) for clip in files for parent in PurePath(clip.name).parents)
+    work = _Work(request, kind, drawer.fingerprint, parents)
     tasks = [clip for clip in files if work.decide(clip)]
     if request.dry_run:
         work.result.counts["to make"] = len(tasks)
@@ -84,15 +87,11 @@ def make_controls(
     try:
         for count, clip in enumerate(tasks, 1):
             try:
-                path = name_control(request.output, clip.name, probe(clip.clip))
-                if request.overwrite:
-                    remove_others(request.output, clip.name, path)
-                make_control(clip.clip, drawer, path)
-                remove_others(request.output, clip.name, path)
-                work.note(clip, path)
+                work.make(clip, drawer)
             except CannotWrite:
                 raise
-            except (ValueError, OSError) as error:  # BadMedia and KindUnusable among them
+            # BadMedia, KindUnusable; RuntimeError: a card without memory for one large frame.
+            except (ValueError, OSError, RuntimeError) as error:
                 work.fail(clip, error)
             progress("control", count, len(tasks))
     except KeyboardInterrupt as stop:
@@ -110,6 +109,7 @@ class _Work:
     request: ControlMakeRequest
     kind: ControlKind
     fingerprint: str
+    parents: frozenset[str] = frozenset()  # folders of clips, by name
     result: ControlResult = field(default_factory=ControlResult)
 
     @property
@@ -119,7 +119,7 @@ class _Work:
 
     def decide(self, clip: ClipFiles) -> bool:
         """Whether its control is to be made; counts those that are not."""
-        controls = list_controls(self.request.output, clip.name)
+        controls = list_controls(self.request.output, clip.name, self.parents)
         try:
             record = load_record(self._record(clip))
         except BadControlRecord as error:
@@ -135,11 +135,28 @@ class _Work:
             self.result.handwork.append(clip.name)
         return state in ("fresh", "stale") or (state == "hand" and self.request.overwrite)
 
-    def note(self, clip: ClipFiles, path: Path) -> None:
+    def make(self, clip: ClipFiles, drawer: Drawer) -> None:
+        """Draw a clip's control and write down how; stopped between the two it is not there.
+
+        Raises as `make_control`, and CannotWrite.
+        """
+        output = self.request.output
+        path, stamp = name_control(output, clip.name, probe(clip.clip)), FileStamp.read(clip.clip)
+        if self.request.overwrite:
+            remove_others(output, clip.name, path, self.parents)
+        make_control(clip.clip, drawer, path)
+        try:  # a picture without a record would count as hand work
+            self.note(clip, stamp, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        remove_others(output, clip.name, path, self.parents)
+
+    def note(self, clip: ClipFiles, stamp: FileStamp, path: Path) -> None:
         """Write down how a control was made."""
         licence = self.kind.licence
         record = ControlRecord(
-            FileStamp.read(clip.clip),
+            stamp,
             FileStamp.read(path),
             self.request.kind,
             self.key,
@@ -172,9 +189,20 @@ def _check_output(clips: Path, output: Path) -> None:
 
 
 def _choose_device(name: str) -> str:
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """KindUnusable for a device that torch does not know, or does not see here."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise KindUnusable(
+            f"--device {name}: torch knows no such device; cpu, cuda, cuda:0"
+        ) from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise KindUnusable(
+            f"--device {name}: torch sees {torch.cuda.device_count()} cards; take --device cpu"
+        )
+    return name
 
 
 def list_kinds() -> list[str]:

@@ -16,11 +16,15 @@ from frisket.runs.editing.stages import (
     build_stages,
     compute_key,
     read_state,
+    refuse_settings,
+    refuse_strangers,
+    set_aside,
     write_material,
     write_state,
 )
 from frisket.runs.refusals import stop_if_refused
 from frisket.runs.sampling.gallery import new_folder
+from frisket.runs.sampling.sampler import free
 from frisket.training.lock import lock_folder
 from frisket.training.memory.out_of_memory import room_for
 
@@ -41,9 +45,12 @@ def edit(
     """Run the stages that are not done yet, going on where one was stopped; sample the edit.
 
     `config` says how is trained: model, memory, optimizer, LoRA. Everything that can be refused is
-    refused before anything is written. Raises ConfigError and BadMedia for what does not go
+    refused before anything is written, but for `sample_only` of other inputs, which is seen when
+    `data/` is written. Raises ConfigError and BadMedia for what does not go
     together, WeightsNotFound, what `train` raises, and KeyboardInterrupt where it was stopped.
     """
+    refuse_settings(config, request)
+    refuse_strangers(request)
     family, source = check_model(config)
     material = read_material(request, family.variants[source.variant])
     stages = build_stages(config, request, material)
@@ -56,6 +63,7 @@ def edit(
         write_material(material, request.output.absolute() / "data")
         for stage in stages:
             run_stage(stage, train_it=not request.stages.sample_only, progress=progress)
+            free(source)  # the denoiser, before the next models are loaded
         with room_for("generate"):
             clips = sample_edit(
                 stages[-1].config,
@@ -93,6 +101,12 @@ def run_stage(
             f"--sample-only: the {stage.name} stage in {stage.folder} is {how_far}; leave"
             " --sample-only out to train it, or give the inputs it was trained with"
         )
+    if state.is_same and state.steps > steps:
+        option = "--steps" if stage.name == "motion" else "--appearance-steps"
+        raise ConfigError(
+            f"{option} {steps}: the {stage.name} stage in {stage.folder} has {state.steps} steps"
+            f" already; give {option} {state.steps} or more, or another -o"
+        )
     config = stage.config
     if not state.is_same:
         if any(stage.folder.glob("checkpoints/*")):
@@ -100,6 +114,7 @@ def run_stage(
                 "%s: begins anew, its clip, mask, pictures or settings are others than before",
                 stage.name,
             )
+        set_aside(stage)
         config = config.model_copy(update={"run": config.run.model_copy(update={"resume": False})})
     log.info("%s: %d steps (%s)", stage.name, steps, stage.folder)
     write_state(stage, key, 0)

@@ -21,7 +21,7 @@ from frisket.media.frames import probe
 from frisket.media.geometry import Geometry, fits
 from frisket.runs.control.nets import check_fit, load_net, load_support
 from frisket.runs.control.results import CONTROLNET, find_trained_net
-from frisket.runs.control.setup import is_control_run
+from frisket.runs.control.setup import is_control_run, load_shapes
 from frisket.runs.methods.identity.digests import digest_files
 from frisket.runs.methods.identity.masking import lay_masks
 from frisket.shapes import Clip, Weights
@@ -92,9 +92,12 @@ def plan_control(
             " one of them out"
         )
     net = find_net_folder(options, config)
-    load_net(
+    shapes = load_net(
         support, net, source.variant, dtype=source.dtype, device="meta", option="--control-net"
     )
+    denoiser = load_shapes(config, family)
+    if denoiser is not None:
+        check_fit(support, shapes, denoiser, "--control-net", net)
     sizes = sorted({(spec.frames, spec.height, spec.width) for spec in specs})
     controls = {size: lay_control(options.picture, size) for size in sizes}
     grid = family.variants[source.variant].grid

@@ -1,5 +1,6 @@
 """The ControlNet of a run beside its denoiser: in its place, connected, shown controls."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,8 @@ from frisket.runs.control.reading import read_batch
 from frisket.runs.control.setup import is_control_run
 from frisket.runs.control.showing import ControlDraws, ShownControls
 from frisket.shapes import Clip
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +74,14 @@ def connect_controls(
     least, most = options.drawn_scale
     draws = ControlDraws(options.drawn_dropout, least, most)
 
-    def sample(_denoiser: nn.Module) -> Method:
+    branches = {id(denoiser): branch}
+
+    def sample(model: nn.Module) -> Method:
+        """With the net beside all experts, also those that the run leaves as they are."""
         assert preview is not None
-        return ControlMethod(support, net, branch, preview.vae, preview.controls)
+        if id(model) not in branches:  # the one that all experts are joined in for previews
+            branches[id(model)] = connect_control(family, model, net)
+        return ControlMethod(support, net, branches[id(model)], preview.vae, preview.controls)
 
     return ShownControls(
         branch=branch,
@@ -100,14 +108,25 @@ def lay_preview(
     stored = prepared.cache.load("control", item.control).tensors["pixels"]
     pixels = stored[None].float() / 255
     sizes = {(spec.frames, spec.height, spec.width) for spec in specs}
-    return PreviewControl(vae, {size: _resize(pixels, size) for size in sizes})
+    return PreviewControl(vae, {size: _resize(_crop(pixels, size), size) for size in sizes})
+
+
+def _crop(control: Clip, size: ClipSize) -> Clip:
+    """The middle of a control that has the aspect of a preview: a pose is not to be stretched."""
+    height, width = control.shape[3:]
+    unit = min(height / size[1], width / size[2])
+    rows, columns = min(round(unit * size[1]), height), min(round(unit * size[2]), width)
+    if (rows, columns) != (height, width):
+        log.info("previews show the middle of the first clip's control, at their own aspect")
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return control[..., top : top + rows, left : left + columns]
 
 
 def _resize(control: Clip, size: ClipSize) -> Clip:
     frames, height, width = size
     picks = torch.linspace(0, control.shape[2] - 1, frames).round().long()
     pictures = control[:, :, picks].transpose(1, 2).flatten(0, 1)
-    shrinks = height <= control.shape[3]
+    shrinks = height <= control.shape[3] and width <= control.shape[4]
     mode = "area" if shrinks else "bilinear"
     resized = functional.interpolate(pictures, (height, width), mode=mode)
     return resized.view(1, frames, *resized.shape[1:]).transpose(1, 2)

@@ -20,7 +20,9 @@ def rehearse_controls(config: Config, family: Family, source: Source, denoiser: 
     Returns the bytes of a frozen one, which lies on the device besides.
     """
     support, card = CONTROLS.load(family.name), family.variants[source.variant]
-    net = open_net(config, family, denoiser, source)
+    # From the base as it is loaded, before its weights are narrowed.
+    base = family.load_denoiser(replace(source, device="meta", quantise="none"))
+    net = open_net(config, family, base, source)
     part = place_net(config, denoiser, net)
     branch = connect_control(family, denoiser, net)
     size, count = find_size(config, card), config.run.batch

@@ -7,8 +7,11 @@ import torch
 from torch import nn
 
 from frisket.config.provenance import ConfigError
+from frisket.families import weights
 from frisket.families.base import Family, WeightsNotFound
 from frisket.families.control.base import CONTROLS, ControlNotUsable, ControlSupport
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def load_support(family: Family, variant: str, option: str) -> ControlSupport:
@@ -34,17 +37,21 @@ def load_net(
     option: str = "control.source",
 ) -> nn.Module:
     """A net from its folder, frozen; ConfigError with the option that named it where it is none."""
+    path = path.expanduser()
     if not path.is_dir():
         raise ConfigError(
             f"{option}: {path} is no folder; a ControlNet is a folder as diffusers saves it, with"
             " config.json and diffusion_pytorch_model.safetensors"
         )
-    if not any(path.glob("*.safetensors")):
+    if not any((path / f"{WEIGHTS}{ending}").is_file() for ending in ("", ".index.json")):
+        files = ", ".join(file.name for file in sorted(path.glob("*.safetensors")))
+        hint = f"; there is {files}: give it that name" if files else "; fetch it again"
         raise ConfigError(
-            f"{option}: {path} holds no weights: diffusion_pytorch_model.safetensors is missing"
-            " (only safetensors are opened); fetch it again"
+            f"{option}: {path} holds no weights: {WEIGHTS} is missing (only safetensors are"
+            f" opened){hint}"
         )
     try:
+        weights.check(path, str(path))
         return support.load(path, variant, dtype=dtype, device=device)
     except (WeightsNotFound, ControlNotUsable) as error:
         raise ConfigError(f"{option}: {error}") from error

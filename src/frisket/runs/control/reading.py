@@ -46,7 +46,7 @@ class ControlReader:
                 tile(self._vae)
             self._net = self._load_net_shapes()
         assert self._net is not None
-        pixels = control.to(self.source.device, self.source.dtype)
+        pixels = control.to(self.source.device)  # rounded once, by the VAE's own encode
         return self.support.read(self._net, self._vae, pixels).cpu()
 
     def _load_net_shapes(self) -> nn.Module:

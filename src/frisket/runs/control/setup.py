@@ -31,7 +31,7 @@ def check_control(config: Config) -> None:
     family, variant, source = FAMILIES.load(config.model.family), variant_of(config), config.control
     option = "control.source" if source.source is not None else TRAINED
     support = load_support(family, variant, option)
-    shapes = _load_shapes(config, family)
+    shapes = load_shapes(config, family)
     if source.source is not None:
         net = load_net(support, source.source, variant, dtype=torch.float32, device="meta")
         if shapes is not None:
@@ -42,7 +42,7 @@ def check_control(config: Config) -> None:
     start_net(support, denoiser.to("meta"), source.layers)
 
 
-def _load_shapes(config: Config, family: Family) -> nn.Module | None:
+def load_shapes(config: Config, family: Family) -> nn.Module | None:
     """The denoiser on the meta device, of several the first; None where its shape is not known."""
     try:
         denoiser = family.load_denoiser(

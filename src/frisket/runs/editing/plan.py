@@ -62,6 +62,11 @@ def check_model(config: Config) -> tuple[Family, Source]:
 
     WeightsNotFound where its weights are to be on this machine and are not.
     """
+    if config.model.train != "lora":
+        raise ConfigError(
+            f'edit: a LoRA is what is trained; model.train = "{config.model.train}" is not for it:'
+            " leave it out"
+        )
     family = FAMILIES.load(config.model.family)
     source = source_of(config, family)
     if source.variant not in family.variants:

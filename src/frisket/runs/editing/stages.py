@@ -15,13 +15,15 @@ import torch
 
 from frisket.config.data import Data, MaskSource
 from frisket.config.editing.request import REPEATS, VideoEditRequest
-from frisket.config.tree import Config
+from frisket.config.provenance import ConfigError
+from frisket.config.tree import Config, Run
 from frisket.data.cached.store import Cache, key_of
 from frisket.disk.atomic import replacing
 from frisket.disk.hashing import hash_file
 from frisket.disk.untrusted import read_table
 from frisket.media.frames import write_image, write_video
 from frisket.runs.editing.plan import REGION, EditMaterial
+from frisket.runs.epochs import checkpoints_of
 from frisket.runs.identity import read_identity
 from frisket.runs.sampling.sampler import files_of
 
@@ -29,6 +31,8 @@ StageName = Literal["motion", "appearance"]
 STAGE = "stage.json"
 FIRST = "first.png"  # the edited first frame, at the size of the edit
 SAVE_EVERY = 25  # steps between checkpoints at most: a stage is short
+MARK = ".frisket-edit"  # in `data/`: what lies there is ours to overwrite
+RUN_FIELDS = ("precision", "seed", "threads", "trackers")  # of the [run] that is given
 SECTIONS = ("model", "memory", "optimizer", "lora", "timesteps", "noise", "losses")
 
 
@@ -55,6 +59,8 @@ def write_material(material: EditMaterial, folder: Path) -> None:
 
     Pixels bit for bit. What an earlier call wrote and this one has not is removed.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
     white = (material.edited * 255).to(torch.uint8)[..., None].expand(-1, -1, -1, 3)
     for name, frames in (("clip", material.frames), ("clip-masks", white)):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -70,6 +76,47 @@ def write_material(material: EditMaterial, folder: Path) -> None:
         write_image(folder / "edited" / file, picture[0])
         write_image(folder / "edited-masks" / file, white[number].contiguous())
         write_image(folder / "originals" / file, material.frames[number])
+
+
+def refuse_strangers(request: VideoEditRequest) -> None:
+    """ConfigError where `data/` of the output holds what an edit has not written there."""
+    folder = (request.output / "data").resolve()
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).is_file():
+        raise ConfigError(
+            f"-o {request.output}: its data/ is not an edit's, and would be written over; name"
+            " another folder"
+        )
+    inputs = {"clip": request.clip, "--mask": request.mask, "--first": request.first}
+    inputs |= {f"--edited {number}": path for number, path in request.edited.items()}
+    for name, path in inputs.items():
+        if path.resolve().is_relative_to(folder):
+            raise ConfigError(
+                f"{name} {path} lies in {folder}, which this edit writes over; give the file it"
+                " was made of, or name another -o"
+            )
+
+
+def refuse_settings(config: Config, request: VideoEditRequest) -> None:
+    """ConfigError for settings that an edit would leave out, or that do nothing in it."""
+    for text in request.overrides:
+        section, _, field = text.split("=")[0].strip().partition(".")
+        if section not in SECTIONS and not (section == "run" and field in RUN_FIELDS):
+            raise ConfigError(
+                f"--set {text}: an edit takes {', '.join(SECTIONS)} and run."
+                f"{', run.'.join(RUN_FIELDS)}; for the rest it has options of its own (--steps, -o)"
+            )
+    if request.region.loss_mask:
+        return
+    if config.losses.terms.get("prior", {}).get("strength", 0):
+        raise ConfigError(
+            "losses.prior: without a loss mask the whole frame is learnt, and there is nothing for"
+            " it to hold; leave it out, or add --loss-mask"
+        )
+    if config.lora.confine is not None:
+        raise ConfigError(
+            f"lora.confine = {config.lora.confine}: without a loss mask there is no region to stay"
+            " in; leave it out, or add --loss-mask"
+        )
 
 
 def _name_frame(number: int) -> str:
@@ -98,12 +145,12 @@ def _configure(
     config: Config, output: Path, name: StageName, steps: int, data: tuple[Data, ...]
 ) -> Config:
     interval = config.run.save_every
-    run = config.run.model_copy(
+    run = Run().model_copy(
         update={
+            **{field: getattr(config.run, field) for field in RUN_FIELDS},
             "output": output / name,
             "cache": output / "cache",
             "steps": steps,
-            "epochs": 0,
             "batch": 1,
             "save_every": min(interval, SAVE_EVERY) if interval else 0,
             "keep": 1,
@@ -153,7 +200,9 @@ def _describe_size(request: VideoEditRequest, material: EditMaterial) -> dict[st
 def compute_key(stage: EditStage) -> str:
     """What a stage is made of, but for its steps: settings, base weights, start, data."""
     record: dict[str, Any] = dict(read_identity(stage.config, Cache(stage.config.run.cache).folder))
-    record["optimizer.lr"] = stage.config.optimizer.lr
+    # All of it, also what another run may change on its way: a stage that is done is not gone on.
+    record["optimizer"] = stage.config.optimizer.model_dump(mode="json")
+    record["lora"] = stage.config.lora.model_dump(mode="json", exclude={"source"})
     record["sets"] = [
         {
             "files": {
@@ -161,6 +210,7 @@ def compute_key(stage: EditStage) -> str:
                 for folder in (data.clips, data.masks.path, data.references)
                 if folder is not None
                 for file in sorted(folder.iterdir())
+                if file.suffix in (".mkv", ".png")  # ours
             },
             "words": data.caption,
             "role": data.mask_role,
@@ -188,6 +238,13 @@ def read_state(stage: EditStage, key: str) -> StageState:
     has_lora = all(path.is_file() for path in files_of(stage.lora))
     steps = record.get("steps", 0)
     return StageState(record.get("key") == key, steps if has_lora and isinstance(steps, int) else 0)
+
+
+def set_aside(stage: EditStage) -> None:
+    """What an earlier stage of other inputs left: checkpoints aside, LoRAs away."""
+    checkpoints_of(stage.config).set_aside()
+    for old in stage.folder.glob("lora*.safetensors"):
+        old.unlink()
 
 
 def write_state(stage: EditStage, key: str, steps: int) -> None:

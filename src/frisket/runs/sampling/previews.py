@@ -14,6 +14,7 @@ from frisket.families.base import Family, Parts, Source
 from frisket.families.experts import Experts
 from frisket.inference.generate import PromptEmbeddings
 from frisket.inference.methods.base import Method
+from frisket.inference.methods.composed import ComposedMethod
 from frisket.inference.methods.tara import Tara
 from frisket.inference.methods.words import PromptPhrases
 from frisket.inference.sample_specs import SampleSpec, check
@@ -68,6 +69,7 @@ class Previews:
             tile=self.tile,
             method=self._choose_method(denoiser),
             plain_label=self.plain_label,
+            plain_method=self._make_focus(denoiser),
             look=self.faces.look if self.faces is not None else lambda _: None,
         )
         if self.whole is not None and self.others is not None:
@@ -77,9 +79,12 @@ class Previews:
         return path
 
     def _choose_method(self, denoiser: nn.Module) -> Method | None:
-        return (
-            self._make_focus(denoiser) if self.make_method is None else self.make_method(denoiser)
-        )
+        """What a LoRA's word and what stands beside it make of sampling; None for neither."""
+        focus = self._make_focus(denoiser)
+        if self.make_method is None:
+            return focus
+        method = self.make_method(denoiser)
+        return method if focus is None else ComposedMethod([focus, method])
 
     def _make_focus(self, denoiser: nn.Module) -> Tara | None:
         """What lets the adapter act on its own word alone, as it does in training."""

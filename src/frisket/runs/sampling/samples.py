@@ -47,13 +47,14 @@ def write_grid(
     tile: bool = False,
     method: Method | None = None,
     plain_label: str = "",
+    plain_method: Method | None = None,
     look: Callable[[Sequence[Picture]], None] = lambda _: None,
 ) -> Path:
     """A grid of a `[preview]`, a row a prompt and a column a seed, as `path`.png or .mp4.
 
     `embeddings` are its prompts, embedded; without them `parts` has the text encoder. `plain_label`
-    says that the same are sampled without `method` too, in columns after the others, and what those
-    are called. `look` is shown the pictures (with it) before they are written.
+    says that the same are sampled by `plain_method` in place of `method` too, in columns after the
+    others, and what those are called. `look` is shown the pictures (by `method`) before that.
     """
     specs = build_preview_specs(family.variants[parts.variant], preview)
     embeddings = (
@@ -66,7 +67,7 @@ def write_grid(
     columns = len(preview.seeds)
     sheet = grid(pictures, columns)
     if plain_label:
-        sheet = _lay_beside(pictures, list(draw()), columns, plain_label)
+        sheet = _lay_beside(pictures, list(draw(method=plain_method)), columns, plain_label)
     return save(sheet, path, family.variants[parts.variant].fps)
 
 

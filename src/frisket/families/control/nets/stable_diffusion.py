@@ -30,12 +30,11 @@ from frisket.families.control.stock import build_pipeline, read_picture
 from frisket.shapes import Clip
 
 DOWN, MIDDLE = "down_block_additional_residuals", "mid_block_additional_residual"
+# Of blocks their widths alone: small nets of SDXL have no attention, and fit all the same.
 MATCHED_SETTINGS = (
     "block_out_channels",
-    "down_block_types",
     "layers_per_block",
     "cross_attention_dim",
-    "use_linear_projection",
     "addition_embed_type",
     "projection_class_embeddings_input_dim",
     "in_channels",

@@ -1,7 +1,7 @@
 """ControlNets of Z-Image: residuals on the one sequence of image and text, after its layers."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -127,22 +127,26 @@ class ZImageControl:
         """One pass of the net with the denoiser's embedders.
 
         A residual has rows for the prompt's tokens and the padding too, after the picture's.
-        ValueError where net and denoiser differ in precision outside autocast: they share layers.
+        A float32 net beside a denoiser in half precision is cast, as are the layers they share
+        (autocast); ValueError for a net in half precision beside a float32 denoiser.
         """
         inner, sample, transformer = unwrap_net(net), call["x"], unwrap_net(denoiser)
         rows, size = len(sample), sample[0].shape[1:]
         check_rows(control, (rows, *size), "the control must have the clip's size")
         dtype = inner.control_layers[0].attention_norm1.weight.dtype
         like = sample[0]
-        if dtype != like.dtype and find_autocast(like.device) is None:
-            raise ValueError(
-                f"the ControlNet is {dtype} and Z-Image's transformer {like.dtype}: they share"
-                " layers, so load both in one precision"
-            )
         missing = inner.config.control_in_dim - control.shape[1]
         condition = pad(control, (0, 0, 0, 0, 0, 0, 0, missing)).to(like.device, dtype)
         patch = call["patch_size"]
-        with lend_modules(inner, transformer):
+        casting: AbstractContextManager[Any] = nullcontext()
+        if dtype != like.dtype and find_autocast(like.device) is None:
+            if like.dtype == torch.float32:
+                raise ValueError(
+                    f"the ControlNet is {dtype} and Z-Image's transformer float32: they share"
+                    " layers, so load both in one precision"
+                )
+            casting = torch.autocast(like.device.type, like.dtype)
+        with casting, lend_modules(inner, transformer):
             values = net(
                 list(sample),
                 call["t"],

@@ -40,8 +40,13 @@ def load_vace(source: str | Path, variant: str, *, dtype: torch.dtype, device: s
             f"{folder} is not usable: its vace_in_channels is {channels}, not {CHANNELS}"
         )
     names = (*SETTINGS, "vace_layers", "vace_in_channels")
-    with torch.device(weights.SHAPES):
-        net = VaceNet(**{name: config[name] for name in names if name in config})
+    try:
+        with torch.device(weights.SHAPES):
+            net = VaceNet(**{name: config[name] for name in names if name in config})
+    except Exception as error:  # a stranger's config may raise anything
+        raise ControlNotUsable(
+            f"{folder}: its config.json is damaged: {error}. Fetch it again."
+        ) from error
     if device == weights.SHAPES:
         return net.to(dtype).requires_grad_(False).eval()
     _fill(net, folder, dtype)

@@ -58,8 +58,9 @@ def encode(vae: nn.Module, clip: Clip) -> Latents:
     weight = next(vae.parameters())
     wan: Any = vae
     posterior = wan.encode(clip.to(weight.device, weight.dtype)).latent_dist
-    mean, std = _statistics(vae, weight.device)
-    normal: Tensor = (posterior.mode().float() - mean) * (1.0 / std)
+    mode = posterior.mode().float()
+    mean, std = _statistics(vae, mode.device)  # a VAE that only visits the device answers from it
+    normal: Tensor = (mode - mean) * (1.0 / std)
     return normal
 
 
