@@ -279,6 +279,56 @@ def test_a_first_frame_changed_beside_the_mask_is_told(world, tmp_path, caplog):
     assert "--first: outside the edited region it differs" in caplog.text
 
 
+def test_files_of_the_user_are_never_written_over(world, tmp_path):
+    theirs = tmp_path / "project" / "data"
+    theirs.mkdir(parents=True)
+    shutil.copy(world / "first.png", theirs / "first.png")
+    with pytest.raises(ConfigError, match="its data/ is not an edit's"):
+        edit(ask(world, tmp_path / "project"), config_of(world))
+    ours = tmp_path / "edit" / "data"
+    ours.mkdir(parents=True)
+    (ours / ".frisket-edit").touch()
+    shutil.copy(world / "first.png", ours / "first.png")
+    with pytest.raises(ConfigError, match=r"--first .*first\.png lies in .*data"):
+        edit(ask(world, tmp_path / "edit", first=ours / "first.png"), config_of(world))
+    assert (theirs / "first.png").read_bytes() == (world / "first.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("sections", "options", "words"),
+    [
+        ({"model": {"train": "all"}}, {}, 'train = "all" is not for it'),
+        ({"losses": {"prior": 1.0}}, {}, "nothing for it to hold"),
+        ({"lora": {"rank": 2, "confine": 0}}, {}, "no region to stay in"),
+        ({}, {"overrides": ("run.steps=500",)}, "--set run.steps=500: an edit takes model"),
+        ({}, {"overrides": ("preview.every=5",)}, "--set preview.every=5"),
+    ],
+)
+def test_settings_that_would_be_left_out_are_refused(world, tmp_path, sections, options, words):
+    model = model_of(world, A14B) | sections.pop("model", {})
+    config = config_of(world, model=model, **sections)
+    with pytest.raises(ConfigError, match=words):
+        edit(ask(world, tmp_path / "out", **options), config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_begins_anew_leaves_nothing_old_behind(world, tmp_path, monkeypatch):
+    """Stopped before its first step, it must not go on from the checkpoints of other settings."""
+    output = tmp_path / "out"
+    edit(ask(world, output), config_of(world))
+    config = config_of(world, optimizer={"lr": 1e-2, "schedule": "linear"})
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe, "train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        edit(ask(world, output), config)
+    assert not list((output / "motion").glob("checkpoints/*"))
+    assert not list((output / "motion").glob("lora*.safetensors"))
+    assert list((output / "motion").glob("checkpoints.*"))
+
+
 def test_boxes_are_loose_and_whole_cells():
     grid = FAMILY.variants[A14B].grid
     plane = torch.zeros(3, 64, 96)

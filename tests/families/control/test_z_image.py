@@ -87,3 +87,12 @@ def test_nets_that_do_not_go_with_it_are_refused(scene, tmp_path):
     assert "layer 5" in scene.support.compare(deeper, scene.denoiser)
     with pytest.raises(ValueError, match="one precision"):
         scene.predict(build(scene).to(torch.bfloat16))
+
+
+def test_a_float32_net_beside_a_half_precision_transformer_adds_in_its_precision():
+    scene = Scene("z_image", "turbo")
+    scene.denoiser.to(torch.bfloat16)
+    net = build(scene)
+    assert net.control_layers[0].attention_norm1.weight.dtype == torch.float32
+    assert torch.isfinite(scene.predict(net)).all()
+    assert not torch.equal(scene.predict(net), scene.predict())

@@ -306,3 +306,15 @@ def test_fifty_steps_of_it_alone_bring_the_structure_back() -> None:
 def test_options_without_meaning_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(Exception, match=words + "|type-check|Type-check"):
         ConsistencyLoss(**options)
+
+
+def test_a_sample_without_weight_in_its_frames_does_not_count_as_compared() -> None:
+    step, _, _ = make_step([0.1, 0.1])
+    alone = step.weights.clone()
+    alone[1] = 0
+    values = ConsistencyLoss(where="inside")(replace(step, weights=alone))
+    assert float(values[1].detach()) == 0
+    assert step.structure is not None
+    assert len(step.structure.errors) == 1
+    lone = ConsistencyLoss(where="inside", average="all")(replace(step, weights=alone))
+    torch.testing.assert_close(values[0], 2 * lone[0])  # averaged over the one that was compared

@@ -177,3 +177,42 @@ def test_options_are_typed_as_names_and_numbers(folder: Path) -> None:
     record = json.loads((folder / "c" / "a.json").read_text())
     assert record["options"] == {"low": 20.0, "high": 40.0}
     assert CliRunner().invoke(app, [*words, "--option", "low"]).exit_code != 0
+
+
+def test_a_clip_beside_a_folder_of_its_name_is_drawn_again(folder: Path) -> None:
+    clips = folder / "clips"
+    (clips / "a").mkdir(exist_ok=True)
+    write_image(clips / "a.png", draw()[0])
+    write_image(clips / "a" / "b.png", draw(seed=1)[0])
+    make(folder)
+    counts = make(folder, "luma")
+    assert "by hand" not in counts
+    assert counts["made"] >= 2
+
+
+def test_a_picture_whose_record_was_never_written_is_no_hand_work(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr("frisket.recipes.control.make.save_record", stop)
+        with pytest.raises(KeyboardInterrupt):
+            make(folder)
+    assert "by hand" not in make(folder)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"device": "toaster"}, "--device toaster: torch knows no such device"),
+        ({"device": "cuda:7"}, "--device cuda:7: torch sees"),
+        ({"kind": "lineart", "options": {"width": float("inf")}}, "width = inf is no number"),
+    ],
+)
+def test_devices_and_numbers_that_are_none_are_refused(
+    folder: Path, more: dict[str, object], words: str
+) -> None:
+    with pytest.raises(KindUnusable, match=words):
+        make(folder, **more)  # type: ignore[arg-type]
