@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from frisket.config.load import TERM_PATHS
 from frisket.config.tree import Config
 from frisket.data.cached.index import Index
 from frisket.data.records import Prepared
@@ -82,7 +83,20 @@ def read_identity(config: Config, cache: Path) -> dict[str, Any]:
         fixed |= _list_picture_files(config, index)
         if config.control.source is not None:
             fixed["control.source"] = index.fingerprint(config.control.source)
+        fixed |= _list_term_files(config, index)
     return fixed
+
+
+def _list_term_files(config: Config, index: Index) -> dict[str, str]:
+    """What loss terms read from files and folders, by content, wherever they lie."""
+    contents = {}
+    for name, options in TERM_PATHS.items():
+        table = config.losses.terms.get(name, {})
+        for option in options:
+            path = table.get(option)
+            if isinstance(path, str) and path and Path(path).expanduser().exists():
+                contents[f"losses.{name}.{option}"] = index.fingerprint(Path(path).expanduser())
+    return contents
 
 
 def settings_of(config: Config, processes: int) -> dict[str, Any]:

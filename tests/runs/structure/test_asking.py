@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from frisket.config.load import ConfigError, check, load
 from frisket.config.tree import Config
@@ -13,6 +14,7 @@ from frisket.families.base import FAMILIES
 from frisket.losses.base import TERMS, Step
 from frisket.losses.comparing import StructureRequest
 from frisket.losses.terms.consistency import ConsistencyLoss
+from frisket.runs.identity import read_identity
 from frisket.runs.refusals import refusals
 from frisket.runs.structure.asking import check_structure, find_structure_request
 from frisket.runs.structure.extractors import open_extractor
@@ -147,3 +149,16 @@ def test_the_needs_of_a_term_follow_its_options() -> None:
     assert "control" in ConsistencyLoss(extractor="luma", target="control").needs
     assert "control" not in ConsistencyLoss().needs
     assert Step.__dataclass_fields__["prior_control"].default is None
+
+
+def test_another_depth_model_at_the_same_path_is_another_run(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    folder = tmp_path / "depth"
+    folder.mkdir()
+    table = {"strength": 1.0, "extractor": "depth", "source": str(folder)}
+    config = config_of({"consistency": table})
+    keys = []
+    for value in (0.0, 1.0):
+        save_file({"weight": torch.full((3,), value)}, folder / "model.safetensors")
+        keys.append(read_identity(config, tmp_path / "cache")["losses.consistency.source"])
+    assert keys[0] != keys[1]
