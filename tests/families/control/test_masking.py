@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from frisket.families.control.base import Residual, Residuals
 from frisket.families.control.masking import mask_residuals, resample_area
-from frisket.inference.methods.identity import region_masks
 
 SIZES = st.integers(1, 9)
 
@@ -33,16 +32,6 @@ def test_area_keeps_the_mean_and_invents_no_value(f, h, w, frames, rows, columns
     assert output.max() <= plane.max() + 1e-6
     assert torch.equal(resample_area(torch.ones_like(plane), output.shape[1:]), output * 0 + 1)
     assert not resample_area(torch.zeros_like(plane), output.shape[1:]).any()
-
-
-@settings(max_examples=40, deadline=None)
-@given(SIZES, SIZES, SIZES, SIZES, st.integers(0, 99))
-def test_area_is_that_of_image_adapters(h, w, rows, columns, seed):
-    plane = draw(2, 2, h, w, seed=seed)
-    cells = (1, rows, columns)
-    torch.testing.assert_close(
-        resample_area(plane, cells), region_masks.resample_area(plane, cells)
-    )
 
 
 def test_a_cell_across_an_edge_takes_the_share_of_both():

@@ -14,6 +14,7 @@ from tests.inference.identity.test_peers import _join
 from torch import Tensor, nn
 
 from frisket.families.base import FAMILIES
+from frisket.families.control.masking import resample_area
 from frisket.inference.methods.identity.attention_maps import (
     ChangedAttention,
     ScheduledMask,
@@ -30,7 +31,7 @@ from frisket.inference.methods.identity.image_attention import (
     LayerPlace,
     RowOwners,
 )
-from frisket.inference.methods.identity.region_masks import lay_on_rows, resample_area
+from frisket.inference.methods.identity.region_masks import lay_on_rows
 from frisket.inference.methods.identity.rescale import (
     MergeSchedule,
     put_tokens,

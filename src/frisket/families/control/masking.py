@@ -40,8 +40,11 @@ def resample_area(plane: Float[Tensor, "b f h w"], cells: Cells) -> Float[Tensor
     """The mean over each cell's area on another grid, float32, in [0, 1].
 
     Exact where the grids do not divide each other: a cell that lies across an edge takes the share
-    of both.
+    of both. Never beyond the values that a mask has (diffusers resizes bicubically, which
+    overshoots at soft edges). ValueError for masks of other dimensions.
     """
+    if plane.ndim != 4:
+        raise ValueError(f"masks are b f h w, got {tuple(plane.shape)}")
     output = plane.double()
     for axis, count in enumerate(cells, start=1):
         size = output.shape[axis]

@@ -16,9 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from frisket.families.control.masking import resample_area
 from frisket.inference.methods.identity.image_attention import ImageAttention
 from frisket.inference.methods.identity.passes import DenoiserPasses, combine_passes
-from frisket.inference.methods.identity.region_masks import resample_area
 from frisket.inference.sample_specs import SampleSpec
 from frisket.shapes import Cells
 

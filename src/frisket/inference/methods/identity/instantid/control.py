@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from frisket.attention.base import BranchCall, get_samples
+from frisket.families.control.masking import resample_area
 from frisket.inference.methods.identity.image_attention import RowOwners, RowSide, StepCount
-from frisket.inference.methods.identity.region_masks import resample_area
 from frisket.inference.methods.identity.residuals import UNetResiduals
 
 FindOwners = Callable[[BranchCall], RowOwners]
